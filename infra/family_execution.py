@@ -1,0 +1,83 @@
+"""Carrying out commands on loaded families: decide each in turn, fold, append what came of it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from domain.events.envelope import Cause, NewEvent
+from domain.family import fold_new
+from domain.family_decisions import FamilyCommand, decide
+from domain.ids import FamilyId
+from domain.ports import Executed
+from infra.event_store import FamilyAppend, LoadedFamily, load_families, update_families
+from infra.postgres import Connection
+from infra.sealing import DataKeys, UnsealError
+
+
+def carry_out(
+    loaded: LoadedFamily,
+    commands: Sequence[tuple[FamilyCommand, Cause]],
+    clock: datetime,
+    data_keys: DataKeys,
+) -> tuple[list[Executed], FamilyAppend | None]:
+    """Decide commands on one family, each on the state that the one before left.
+
+    Args:
+        loaded: The family as read.
+        commands: In order, each with its cause.
+        clock: The database's clock at the read.
+        data_keys: Opens the subject's data key.
+
+    Returns:
+        What was decided for each, and what is to be appended, if anything.
+
+    Raises:
+        UnsealError: Something is to be appended and the subject's data key is gone or does not
+            open.
+    """
+    before = family = loaded.family
+    at = max(clock, before.last_event_at())  # a clock that stepped back revives nothing
+    outcomes = []
+    events: list[tuple[NewEvent, Cause]] = []
+    for command, cause in commands:
+        decision = decide(family, command, at)
+        if decision.events:
+            family = fold_new(family, family.family_id, decision.events, at)
+            events.extend((new, cause) for new in decision.events)
+        outcomes.append(Executed(family, loaded.subject, decision, at))
+    if not events:
+        return outcomes, None
+    if loaded.wrapped_key is None:
+        msg = f"user {family.user_id} has no data key: erased?"
+        raise UnsealError(msg)
+    data_key = data_keys.unwrap(loaded.wrapped_key, family.user_id)
+    append = FamilyAppend(before=before, after=family, events=events, data_key=data_key, at=at)
+    return outcomes, append
+
+
+async def command_held_families(
+    connection: Connection,
+    family_ids: Sequence[FamilyId],
+    command: FamilyCommand,
+    cause: Cause,
+    data_keys: DataKeys,
+) -> int:
+    """Give one command to families whose rows this transaction holds locked.
+
+    Returns:
+        How many of them it had an effect on.
+    """
+    if not family_ids:
+        return 0
+    loaded, clock = await load_families(connection, family_ids)
+    appends = []
+    for each in loaded.values():
+        _, append = carry_out(each, [(command, cause)], clock, data_keys)
+        if append is not None:
+            appends.append(append)
+    if not appends:
+        return 0
+    accepted = await update_families(connection, appends)
+    if len(accepted) != len(appends):
+        msg = "a family moved on although its rows were locked"
+        raise RuntimeError(msg)
+    return len(accepted)

@@ -1,0 +1,170 @@
+"""How we talk to PostgreSQL: connections, transactions, and its faults as one error of ours.
+
+The append path uses psycopg directly, binary and prepared; everything else SQLAlchemy Core. Both
+take their connections from the same pool.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+import msgspec
+import psycopg
+import sqlalchemy.exc
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Dumper, Loader
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Format
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from domain.ids import uuid_text
+from domain.ports import StoreUnavailableError
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+"""Any: a row's columns have whatever types its query gives them."""
+
+_CONNECT_TIMEOUT_S = 5
+
+
+class _UuidAsText(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        return uuid_text(bytes(data))
+
+
+class _JsonbAsBytes(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)[1:]  # the first byte is jsonb's wire version
+
+
+class _Xid8AsInt(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> int:
+        return int.from_bytes(bytes(data), "big")
+
+
+class JsonDocument(msgspec.Struct, frozen=True):
+    """Encoded JSON, to be sent as a ``jsonb`` parameter."""
+
+    text: bytes
+
+
+class _JsonDocumentDumper(Dumper):
+    format = Format.BINARY
+    oid = psycopg.adapters.types["jsonb"].oid
+
+    def dump(self, obj: JsonDocument) -> bytes:
+        return b"\x01" + obj.text
+
+
+def _adapters() -> AdaptersMap:
+    adapters = AdaptersMap(psycopg.adapters)
+    adapters.register_loader("uuid", _UuidAsText)
+    adapters.register_loader("jsonb", _JsonbAsBytes)
+    adapters.register_dumper(JsonDocument, _JsonDocumentDumper)
+    adapters.register_loader(5069, _Xid8AsInt)  # xid8: psycopg knows it by number only
+    return adapters
+
+
+class _OurForms:
+    """Hands our loaders to a connection as it opens: ids as text, JSON as bytes."""
+
+    adapters = _adapters()
+    connection = None
+
+
+async def connect(conninfo: str) -> Connection:
+    """Open one connection for a refresh lane: autocommit, statements prepared at first use.
+
+    Raises:
+        StoreUnavailableError: The server does not answer within 5 seconds.
+    """
+    with translated_faults():
+        return await psycopg.AsyncConnection.connect(
+            _conninfo(conninfo), autocommit=True, prepare_threshold=0, context=_OurForms()
+        )
+
+
+def _conninfo(conninfo: str) -> str:
+    return make_conninfo(
+        conninfo,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        application_name="sessiontrail",
+        options="-c timezone=UTC",
+    )
+
+
+def create_engine(conninfo: str, *, max_connections: int, wait_s: float) -> AsyncEngine:
+    """The pool of connections for everything but the refresh lanes.
+
+    Args:
+        conninfo: libpq connection string or ``postgresql://`` URL.
+        max_connections: The most connections it opens.
+        wait_s: Seconds that a caller waits for a free one.
+    """
+
+    async def creator() -> Connection:
+        return await psycopg.AsyncConnection.connect(_conninfo(conninfo), context=_OurForms())
+
+    return create_async_engine(
+        "postgresql+psycopg://",
+        async_creator=creator,
+        pool_size=max_connections,
+        max_overflow=0,
+        pool_timeout=wait_s,
+        pool_pre_ping=True,
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """A psycopg connection inside one READ COMMITTED transaction.
+
+    Raises:
+        StoreUnavailableError: No connection in time, or the server went away or cannot write.
+    """
+    with translated_faults():
+        async with engine.connect() as checked_out:
+            raw = await checked_out.get_raw_connection()
+            connection = cast("Connection", raw.driver_connection)
+            async with connection.transaction():
+                yield connection
+
+
+@asynccontextmanager
+async def queries(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A SQLAlchemy connection inside one transaction, for queries off the append path.
+
+    Raises:
+        StoreUnavailableError: As ``transaction``.
+    """
+    with translated_faults():
+        async with engine.begin() as connection:
+            yield connection
+
+
+@contextmanager
+def translated_faults() -> Iterator[None]:
+    """Turn whatever says that the database cannot serve into ``StoreUnavailableError``."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise _unavailable(error) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise _unavailable(error) from error
+    except sqlalchemy.exc.TimeoutError as error:
+        msg = "no database connection was free in time"
+        raise StoreUnavailableError(msg) from error
+    except sqlalchemy.exc.DBAPIError as error:
+        if isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
+            raise _unavailable(error.orig) from error
+        raise
+
+
+def _unavailable(error: psycopg.Error) -> StoreUnavailableError:
+    state = error.sqlstate or "connection"
+    return StoreUnavailableError(f"the database cannot serve just now ({state})")

@@ -1,0 +1,339 @@
+"""Commands that span a user and their session families, each in one transaction.
+
+Everyone locks in one order, so nobody waits in a circle: the user's row, then families by id. The
+user's row lock is what puts a sign-in wholly before or wholly after a password change, a disabling
+or a logout of all devices.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.events.envelope import Cause
+from domain.events.families import EndReason
+from domain.events.users import Role, UserOrigin
+from domain.family import fold_new
+from domain.family_decisions import RevokeFamily, StartSession, decide
+from domain.ids import FamilyId, UserId
+from domain.ports import Executed, SignIn, Subject
+from domain.refusals import Refusal
+from domain.user import (
+    ChangePassword,
+    DisableUser,
+    EndUserSessions,
+    RegisterUser,
+    User,
+    UserCommand,
+    decide_user,
+    fold_new_user,
+    refusal_to_sign_in,
+)
+from infra.event_store import (
+    FamilyAppend,
+    append_user,
+    database_clock,
+    insert_families,
+)
+from infra.family_execution import command_held_families
+from infra.postgres import Connection, transaction
+from infra.sealing import DataKeys
+
+_CHUNK = 500
+_SMALLEST_UUID = "00000000-0000-0000-0000-000000000000"
+
+_USER_COLUMNS = (
+    "u.user_id, u.version, u.origin, u.username, u.external_subject, u.roles, u.registered_at, "
+    "u.disabled_at, u.credential_epoch"
+)
+
+
+class _LockedUser(msgspec.Struct, frozen=True):
+    """A user whose row this transaction holds, their data key and the database's clock."""
+
+    user: User
+    wrapped_key: bytes
+    clock: datetime
+
+
+class PostgresUserCommands:
+    """``domain.ports.UserCommands`` over PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
+        """Work through this pool, sealing with these data keys."""
+        self._engine = engine
+        self._data_keys = data_keys
+
+    async def register(
+        self,
+        user_id: UserId,
+        command: RegisterUser,
+        password_hash: str | None,
+        cause: Cause,
+    ) -> User | Refusal:
+        """See ``domain.ports.UserCommands.register``."""
+        try:
+            async with transaction(self._engine) as connection:
+                at = await database_clock(connection)
+                return await self._register(connection, user_id, command, password_hash, cause, at)
+        except psycopg.errors.UniqueViolation:
+            return Refusal.DUPLICATE_USER
+
+    async def find_for_sign_in(self, username: str) -> SignIn | None:
+        """See ``domain.ports.UserCommands.find_for_sign_in``."""
+        return await self._find("u.username", username)
+
+    async def find(self, user_id: UserId) -> SignIn | None:
+        """See ``domain.ports.UserCommands.find``."""
+        return await self._find("u.user_id", user_id)
+
+    async def open_session(
+        self, credential_epoch: int, family_id: FamilyId, command: StartSession, cause: Cause
+    ) -> Executed | Refusal:
+        """See ``domain.ports.UserCommands.open_session``."""
+        async with transaction(self._engine) as connection:
+            locked = await _lock_user(connection, command.user_id)
+            refusal = refusal_to_sign_in(locked.user if locked else None, credential_epoch)
+            if refusal is not None or locked is None:
+                return refusal or Refusal.UNKNOWN_USER
+            return await self._start(connection, locked, family_id, command, cause)
+
+    async def open_external_session(
+        self, subject: str, family_id: FamilyId, command: StartSession, cause: Cause
+    ) -> Executed | Refusal:
+        """See ``domain.ports.UserCommands.open_external_session``."""
+        user_id = await self._external_user(subject, command.user_id, cause)
+        return await self.open_session(
+            0, family_id, msgspec.structs.replace(command, user_id=user_id), cause
+        )
+
+    async def change_password(
+        self,
+        user_id: UserId,
+        expected_epoch: int,
+        password_hash: str,
+        keep: FamilyId | None,
+        cause: Cause,
+    ) -> int | Refusal:
+        """See ``domain.ports.UserCommands.change_password``."""
+        async with transaction(self._engine) as connection:
+            locked = await _lock_user(connection, user_id)
+            changed = await self._command(connection, locked, ChangePassword(expected_epoch), cause)
+            if isinstance(changed, Refusal):
+                return changed
+            await connection.execute(
+                "UPDATE credentials SET password_hash = %s WHERE user_id = %s",
+                (password_hash, user_id),
+            )
+            return await self._end_families(
+                connection, changed, EndReason.PASSWORD_CHANGED, keep, cause
+            )
+
+    async def rehash_password(self, user_id: UserId, old_hash: str, new_hash: str) -> None:
+        """See ``domain.ports.UserCommands.rehash_password``."""
+        async with transaction(self._engine) as connection:
+            await connection.execute(
+                "UPDATE credentials SET password_hash = %s"
+                " WHERE user_id = %s AND password_hash = %s",
+                (new_hash, user_id, old_hash),
+            )
+
+    async def command(
+        self, user_id: UserId, command: UserCommand, cause: Cause
+    ) -> User | Refusal:
+        """See ``domain.ports.UserCommands.command``."""
+        async with transaction(self._engine) as connection:
+            locked = await _lock_user(connection, user_id)
+            changed = await self._command(connection, locked, command, cause)
+            return changed if isinstance(changed, Refusal) else changed.user
+
+    async def disable(self, user_id: UserId, cause: Cause) -> int | Refusal:
+        """See ``domain.ports.UserCommands.disable``."""
+        async with transaction(self._engine) as connection:
+            locked = await _lock_user(connection, user_id)
+            changed = await self._command(connection, locked, DisableUser(), cause)
+            if isinstance(changed, Refusal):
+                return changed
+            return await self._end_families(
+                connection, changed, EndReason.USER_DISABLED, None, cause
+            )
+
+    async def end_families(
+        self, user_id: UserId, reason: EndReason, keep: FamilyId | None, cause: Cause
+    ) -> int | Refusal:
+        """See ``domain.ports.UserCommands.end_families``."""
+        async with transaction(self._engine) as connection:
+            locked = await _lock_user(connection, user_id)
+            if locked is None:
+                return Refusal.UNKNOWN_USER
+            return await self._end_families(connection, locked, reason, keep, cause)
+
+    # ------------------------------------------------------------------ inside a transaction
+
+    async def _register(
+        self,
+        connection: Connection,
+        user_id: UserId,
+        command: RegisterUser,
+        password_hash: str | None,
+        cause: Cause,
+        at: datetime,
+    ) -> User | Refusal:
+        decision = decide_user(None, command)
+        wrapped = self._data_keys.new(user_id)
+        user = fold_new_user(None, user_id, decision.events, at)
+        await connection.execute(
+            "INSERT INTO data_keys (subject_id, wrapped_key) VALUES (%s, %s)", (user_id, wrapped)
+        )
+        if password_hash is not None:
+            await connection.execute(
+                "INSERT INTO credentials (user_id, password_hash) VALUES (%s, %s)",
+                (user_id, password_hash),
+            )
+        data_key = self._data_keys.unwrap(wrapped, user_id)
+        await append_user(connection, None, user, decision.events, cause, data_key, at)
+        return user
+
+    async def _external_user(self, subject: str, new_id: UserId, cause: Cause) -> UserId:
+        """The user behind a backend's subject, registered now if it was never seen."""
+        command = RegisterUser(origin=UserOrigin.EXTERNAL, external_subject=subject)
+        while True:
+            found = await self._find("u.external_subject", subject)
+            if found is not None:
+                return found.user.user_id
+            registered = await self.register(new_id, command, None, cause)
+            if isinstance(registered, User):
+                return new_id
+            # Somebody else registered it between the two: look again.
+
+    async def _start(
+        self,
+        connection: Connection,
+        locked: _LockedUser,
+        family_id: FamilyId,
+        command: StartSession,
+        cause: Cause,
+    ) -> Executed:
+        await self._make_room(connection, locked, command, cause)
+        decision = decide(None, command, locked.clock)
+        family = fold_new(None, family_id, decision.events, locked.clock)
+        append = FamilyAppend(
+            before=None,
+            after=family,
+            events=[(new, cause) for new in decision.events],
+            data_key=self._data_keys.unwrap(locked.wrapped_key, locked.user.user_id),
+            at=locked.clock,
+        )
+        await insert_families(connection, [append])
+        subject = Subject(locked.user.subject, [role.value for role in locked.user.roles])
+        return Executed(family, subject, decision, locked.clock)
+
+    async def _make_room(
+        self, connection: Connection, locked: _LockedUser, command: StartSession, cause: Cause
+    ) -> None:
+        """End the least recently used families, so that one more stays within the limit."""
+        cursor = await connection.execute(
+            "SELECT family_id FROM sessions WHERE user_id = %s AND ended_at IS NULL"
+            " AND idle_expires_at > %s AND expires_at > %s"
+            " ORDER BY last_seen_at DESC, family_id DESC OFFSET %s",
+            (command.user_id, locked.clock, locked.clock, command.policy.session_limit - 1),
+            binary=True,
+        )
+        surplus = sorted({FamilyId(record[0]) for record in await cursor.fetchall()})
+        if surplus:
+            await connection.execute(
+                "SELECT 1 FROM sessions WHERE family_id = ANY(%s::uuid[])"
+                " ORDER BY family_id, session_id FOR UPDATE",
+                (surplus,),
+            )
+            await command_held_families(
+                connection, surplus, RevokeFamily(EndReason.SESSION_LIMIT), cause, self._data_keys
+            )
+
+    async def _command(
+        self,
+        connection: Connection,
+        locked: _LockedUser | None,
+        command: UserCommand,
+        cause: Cause,
+    ) -> _LockedUser | Refusal:
+        decision = decide_user(locked.user if locked else None, command)
+        if decision.refusal is not None or locked is None:
+            return decision.refusal or Refusal.UNKNOWN_USER
+        after = fold_new_user(locked.user, locked.user.user_id, decision.events, locked.clock)
+        await append_user(
+            connection, locked.user, after, decision.events, cause, None, locked.clock
+        )
+        return msgspec.structs.replace(locked, user=after)
+
+    async def _end_families(
+        self,
+        connection: Connection,
+        locked: _LockedUser,
+        reason: EndReason,
+        keep: FamilyId | None,
+        cause: Cause,
+    ) -> int:
+        """End the user's live families, some hundreds at a time, and note it on the user."""
+        ended = 0
+        last = _SMALLEST_UUID
+        while True:
+            cursor = await connection.execute(
+                "SELECT family_id FROM sessions WHERE user_id = %s AND ended_at IS NULL"
+                " AND family_id > %s ORDER BY family_id LIMIT %s FOR UPDATE",
+                (locked.user.user_id, last, _CHUNK),
+                binary=True,
+            )
+            found = [FamilyId(record[0]) for record in await cursor.fetchall()]
+            if not found:
+                break
+            last = found[-1]
+            doomed = [family_id for family_id in dict.fromkeys(found) if family_id != keep]
+            ended += await command_held_families(
+                connection, doomed, RevokeFamily(reason), cause, self._data_keys
+            )
+        await self._command(connection, locked, EndUserSessions(reason, ended), cause)
+        return ended
+
+    async def _find(self, column: str, value: str) -> SignIn | None:
+        async with transaction(self._engine) as connection:
+            cursor = await connection.execute(
+                f"SELECT {_USER_COLUMNS}, c.password_hash"  # noqa: S608 (names are ours)
+                f" FROM users u LEFT JOIN credentials c USING (user_id) WHERE {column} = %s",
+                (value,),
+                binary=True,
+            )
+            record = await cursor.fetchone()
+        return SignIn(_user(record[:-1]), record[-1]) if record else None
+
+
+async def _lock_user(connection: Connection, user_id: UserId) -> _LockedUser | None:
+    """Hold the user's row until the transaction ends; the clock is read once it is held."""
+    cursor = await connection.execute(
+        f"SELECT {_USER_COLUMNS}, k.wrapped_key"  # noqa: S608 (names are ours)
+        " FROM users u JOIN data_keys k ON k.subject_id = u.user_id"
+        " WHERE u.user_id = %s FOR NO KEY UPDATE OF u",
+        (user_id,),
+        binary=True,
+    )
+    record = await cursor.fetchone()
+    if record is None:
+        return None
+    return _LockedUser(_user(record[:-1]), record[-1], await database_clock(connection))
+
+
+def _user(record: tuple[Any, ...]) -> User:  # Any: a row as it came
+    user_id, version, origin, username, subject, roles, registered_at, disabled_at, epoch = record
+    return User(
+        user_id=user_id,
+        version=version,
+        origin=UserOrigin(origin),
+        username=username,
+        external_subject=subject,
+        roles=tuple(Role(role) for role in roles),
+        registered_at=registered_at,
+        disabled_at=disabled_at,
+        credential_epoch=epoch,
+    )
