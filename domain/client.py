@@ -14,7 +14,7 @@ _DROP_DIGITS = str.maketrans("", "", "0123456789._")
 
 
 class ClientContext(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who seems to be calling. Personal data: stored sealed in events, in clear only in projections.
+    """Who seems to be calling. Personal data: sealed in events, in clear only in projections.
 
     Attributes:
         ip: Canonical address text, or None where it is unknown.
@@ -55,7 +55,7 @@ def canonical_ip(text: str) -> str | None:
 
 @lru_cache(maxsize=8192)
 def network_of(ip: str) -> str:
-    """The network a client is taken to be in: /24 for IPv4, /64 for IPv6 (privacy addresses rotate).
+    """The network a client is taken to be in: /24, or /64 for IPv6 (privacy addresses rotate).
 
     >>> network_of("203.0.113.77"), network_of("2001:db8::1:2:3:4")
     ('203.0.113.0/24', '2001:db8::/64')

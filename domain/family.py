@@ -1,4 +1,4 @@
-"""The session family: its state, and ``evolve``, the only place that knows what an event does to it.
+"""The session family: its state, and ``evolve``, which alone knows what an event does to it.
 
 The inline projection, the rebuild, time travel and the property tests all call this ``evolve``.
 States are msgspec structs rather than dataclasses: a fold of a million events makes a million of

@@ -92,9 +92,7 @@ class RenameSession(msgspec.Struct, frozen=True):
     device_name: str
 
 
-FamilyCommand = (
-    StartSession | Refresh | EndSession | RevokeFamily | ExpireSessions | RenameSession
-)
+FamilyCommand = StartSession | Refresh | EndSession | RevokeFamily | ExpireSessions | RenameSession
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -181,9 +179,7 @@ def _refresh(family: Family, command: Refresh, now: datetime) -> Decision:
         refused = EndedSessionRefreshRefused(
             session=session.ordinal, presented_generation=presented.generation
         )
-        return _refused_on_record(
-            session, refused, command.client, Refusal.SESSION_ENDED, now
-        )
+        return _refused_on_record(session, refused, command.client, Refusal.SESSION_ENDED, now)
     expiry = expiry_of(family, session, now)
     if expiry is not None:
         expired = SessionExpired(session=session.ordinal, kind=expiry)
@@ -253,9 +249,7 @@ def _retry(session: Session, command: Refresh, now: datetime) -> Decision | None
         spent = sum(1 for at in session.late_retries if at > period_start)
         if spent >= policy.late_retry_budget:
             return None
-    retried = RefreshRetried(
-        session=session.ordinal, generation=session.generation, late=late
-    )
+    retried = RefreshRetried(session=session.ordinal, generation=session.generation, late=late)
     return Decision((NewEvent(retried, Personal(client=command.client)),))
 
 

@@ -10,7 +10,7 @@ from domain.events.envelope import Cause
 from domain.events.families import EndReason
 from domain.family import Family
 from domain.family_decisions import Decision, FamilyCommand, StartSession
-from domain.ids import FamilyId, UserId
+from domain.ids import FamilyId, SessionId, UserId
 from domain.refusals import Refusal
 from domain.user import RegisterUser, User, UserCommand
 
@@ -51,6 +51,40 @@ class Executed(msgspec.Struct, frozen=True):
     subject: Subject | None
     decision: Decision
     at: datetime
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """Some of a user's live families, newest first, and where to go on.
+
+    Attributes:
+        families: Families with a usable session.
+        next_before: Pass as ``before`` for the next page; None on the last.
+        at: The database's clock at the read.
+    """
+
+    families: list[Family]
+    next_before: FamilyId | None
+    at: datetime
+
+
+class SessionQueries(Protocol):
+    """Reads for lists, staff and introspection; commands do not go through here."""
+
+    async def live_families(
+        self, user_id: UserId, *, limit: int, before: FamilyId | None
+    ) -> SessionPage:
+        """A page of the user's families that have a usable session."""
+        ...
+
+    async def family_of_session(
+        self, session_id: SessionId
+    ) -> tuple[Family, User, datetime] | None:
+        """The family that a session belongs to, its user, and the database's clock."""
+        ...
+
+    async def family(self, family_id: FamilyId) -> tuple[Family, User, datetime] | None:
+        """A family, its user, and the database's clock."""
+        ...
 
 
 class FamilyCommands(Protocol):

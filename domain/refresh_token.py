@@ -52,6 +52,10 @@ class TokenKeys:
             msg = "a token key must have at least 32 bytes"
             raise ValueError(msg)
 
+    def __repr__(self) -> str:
+        """Which keys there are, not the keys, so that no traceback or log line leaks one."""
+        return f"TokenKeys(current_id={self.current_id}, ids={sorted(self.keys)})"
+
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
@@ -140,7 +144,9 @@ def hash_secret(secret: bytes) -> str:
     return encode_bytes(sha256(secret).digest())
 
 
-def successor_of(presented: RefreshToken, *, salt: str, key_id: int, keys: TokenKeys) -> RefreshToken:
+def successor_of(
+    presented: RefreshToken, *, salt: str, key_id: int, keys: TokenKeys
+) -> RefreshToken:
     """The token that replaces ``presented``: the same one however often it is derived.
 
     Args:

@@ -12,9 +12,9 @@ class Refusal(StrEnum):
     """It was ended before."""
     SESSION_EXPIRED = "session_expired"
     """It ran into its idle timeout or its absolute lifetime."""
-    TOKEN_REUSED = "token_reused"  # noqa: S105 (a reason, no token)
+    TOKEN_REUSED = "token_reused"
     """The token had been replaced: the family is revoked now."""
-    TOKEN_UNRECOGNISED = "token_unrecognised"  # noqa: S105 (a reason, no token)
+    TOKEN_UNRECOGNISED = "token_unrecognised"
     """A genuine token that this history never issued."""
     WRONG_CLIENT = "wrong_client"
     """The token belongs to another OAuth client."""

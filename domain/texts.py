@@ -76,6 +76,23 @@ def clean_device_name(name: str) -> str:
     )
 
 
+def normalise_subject(subject: str) -> str:
+    """A backend's own name for a user: kept as it is, only checked.
+
+    Raises:
+        InvalidTextError: It is empty, too long, or holds a control character.
+    """
+    return _printable(subject, MAX_USERNAME_CODE_POINTS, "subject")
+
+
+def storable(text: str) -> str:
+    """Text from a client with what PostgreSQL's ``jsonb`` cannot hold replaced by U+FFFD."""
+    return "".join(
+        "\ufffd" if character == "\x00" or unicodedata.category(character) == "Cs" else character
+        for character in text
+    )
+
+
 def _printable(text: str, max_code_points: int, what: str) -> str:
     if not text:
         msg = f"a {what} is not empty"

@@ -110,7 +110,9 @@ class UserDecision(msgspec.Struct, frozen=True):
     refusal: Refusal | None = None
 
 
-def decide_user(user: User | None, command: UserCommand) -> UserDecision:
+def decide_user(  # noqa: PLR0911 (a return for each rule reads best)
+    user: User | None, command: UserCommand
+) -> UserDecision:
     """The rules of a user.
 
     Args:

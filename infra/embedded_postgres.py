@@ -37,7 +37,7 @@ _PATIENCE: Final = 60.0  # seconds of silence or of stopping; one that says it r
 _ACCOUNTS: Final = ("postgres", "_postgres", "nobody")  # Debian, macOS, everywhere
 _INITDB: Final = (
     *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--data-checksums"),
-    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
 )
 _FIXED: Final = {"listen_addresses": "", "port": _PORT, "fsync": "on"}
 
@@ -98,10 +98,9 @@ def start(
 ) -> RunningPostgres:
     """Start the server of a data folder, made if it is not there, or share the one that runs.
 
-    As root, the server runs as the owner of the data folder, or else as `postgres` or `nobody`.
-
     Args:
-        data_dir: Gets its log and locks as siblings of the same name.
+        data_dir: Gets its log and locks as siblings of the same name. Root lends the server the
+            account that owns the folder, or else `postgres` or `nobody`.
         settings: For a server that does not run yet; not where it listens, nor `fsync`.
         binaries: Where `initdb` and `postgres` are.
 
@@ -180,6 +179,7 @@ class _Cluster:
             to = make_conninfo(host=str(self.recorded()[1]), port=_PORT, user="postgres")
             try:
                 psycopg.connect(to, dbname="postgres", connect_timeout=5).close()
+                return True
             except psycopg.OperationalError as refusal:
                 if not self.is_held("alive"):
                     return False
@@ -187,19 +187,23 @@ class _Cluster:
                     deadline = time.monotonic() + _PATIENCE
                 if time.monotonic() > deadline:
                     raise self.failure(f"PostgreSQL does not answer: {refusal}") from refusal
-                time.sleep(0.02)
-            else:
-                return True
+            time.sleep(0.02)
 
     def shut_down(self, request: signal.Signals) -> None:
         deadline = time.monotonic() + _PATIENCE
-        pid, _ = self.recorded()
-        if pid and self.is_held("alive"):
+        pid, socket_dir = self.recorded()
+        if not pid or not self.is_held("alive"):
+            return
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, request)
         while self.is_held("alive"):
             if time.monotonic() > deadline:
                 raise self.failure(f"PostgreSQL {pid} does not end")
             time.sleep(0.01)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)  # leaves no zombie, if it was our own child
+        with contextlib.suppress(OSError):
+            socket_dir.rmdir()  # the temporary one, that is: the data folder is not empty
 
     def launch(self, programs: Path, settings: Mapping[str, str]) -> None:
         """Start a server where none is alive, and wait until it accepts connections."""
@@ -207,19 +211,23 @@ class _Cluster:
             log.replace(self.beside("log.1"))
         self.let_through(self.data_dir.parent, programs)
         self.create(programs / "initdb")
-        # PostgreSQL would respect the pid in it even if that is now a zombie's or a stranger's.
-        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+        socket_dir = self.make_socket_dir()
+        for stale in ("postmaster.pid", socket_dir / f".s.PGSQL.{_PORT}.lock"):
+            # PostgreSQL would respect a pid in there that is now a zombie's or a stranger's.
+            (self.data_dir / stale).unlink(missing_ok=True)
         chosen = {"max_connections": "50", **settings, **_FIXED}
-        chosen["unix_socket_directories"] = f'"{self.make_socket_dir()}"'
+        chosen["unix_socket_directories"] = f'"{socket_dir}"'
         options = [f"-c{name}={value}" for name, value in chosen.items()]
         server = self.spawn(programs / "postgres", "-D", self.data_dir, *options)
         try:
-            if not self.answers():
-                raise self.failure("PostgreSQL did not start")
+            ready = self.answers()
         except BaseException:
             server.kill()  # it recovers, by design; its children hold `.alive` until they end
             raise
-        server.returncode = 0  # not Popen's to reap: it may outlive us, or end by another's hand
+        finally:
+            server.returncode = 0  # not Popen's to await: it may outlive us
+        if not ready:
+            raise self.failure("PostgreSQL did not start")
 
     def create(self, initdb: Path) -> None:
         """Make the data folder unless it is there: it appears whole, or not at all."""
@@ -232,6 +240,9 @@ class _Cluster:
         if self.spawn(initdb, "-D", new, *_INITDB).wait() != 0:
             raise self.failure("initdb failed")
         new.rename(self.data_dir)  # refused, if it holds something else
+        parent = os.open(self.data_dir.parent, os.O_RDONLY)
+        os.fsync(parent)  # or a power cut could take the whole database back
+        os.close(parent)
 
     def spawn(self, *command: str | Path) -> subprocess.Popen[bytes]:
         """Run a program out of reach of our terminal, our environment and root's rights."""
@@ -270,7 +281,7 @@ class _Cluster:
             folder.mkdir(mode=0o700)
             os.chown(folder, self.uid, self.gid)
         found = folder.lstat()
-        if (found.st_mode, found.st_uid) != (0o040700, self.uid):
+        if (found.st_mode & 0o170077, found.st_uid) != (0o040000, self.uid):  # a link, or open
             raise EmbeddedPostgresError(f"{folder} is not a folder of ours alone: remove it")
         self.let_through(folder.parent)
         return folder

@@ -197,9 +197,7 @@ async def database_clock(connection: Connection) -> datetime:
     return row[0]  # type: ignore[index,no-any-return]  # a SELECT of one value has one row
 
 
-async def update_families(
-    connection: Connection, appends: Sequence[FamilyAppend]
-) -> set[FamilyId]:
+async def update_families(connection: Connection, appends: Sequence[FamilyAppend]) -> set[FamilyId]:
     """Append to existing families, each guarded by its own version.
 
     One statement, so one commit: outside a transaction it is its own.

@@ -54,6 +54,15 @@ def carry_out(
     return outcomes, append
 
 
+async def hold_families(connection: Connection, family_ids: Sequence[FamilyId]) -> None:
+    """Lock the families' rows until the transaction ends, in the order that everyone locks in."""
+    await connection.execute(
+        "SELECT 1 FROM sessions WHERE family_id = ANY(%s::uuid[])"
+        " ORDER BY family_id, session_id FOR UPDATE",
+        (list(family_ids),),
+    )
+
+
 async def command_held_families(
     connection: Connection,
     family_ids: Sequence[FamilyId],

@@ -50,7 +50,9 @@ async def is_current(engine: AsyncEngine) -> bool:
     known = {script.revision for script in _scripts().walk_revisions()}
     async with queries(engine) as connection:
         present = await connection.run_sync(_revision)
-    return present is not None and (present == _scripts().get_current_head() or present not in known)
+    return present is not None and (
+        present == _scripts().get_current_head() or present not in known
+    )
 
 
 def _revision(connection: Connection) -> str | None:

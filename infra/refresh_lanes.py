@@ -35,7 +35,16 @@ _log = logging.getLogger(__name__)
 class _Item(Generic[ResultT]):
     """One command waiting for its batch."""
 
-    __slots__ = ("attempts", "cause", "command", "deadline", "family_id", "finish", "future", "result")
+    __slots__ = (
+        "attempts",
+        "cause",
+        "command",
+        "deadline",
+        "family_id",
+        "finish",
+        "future",
+        "result",
+    )
 
     def __init__(
         self,
@@ -180,7 +189,7 @@ class _Lane:
             for item in batch:
                 item.fail(StoreUnavailableError(str(error) or "the database does not answer"))
             await self._drop_connection()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (one bad command must not end the lane)
             # One command that cannot be carried out must not take the others with it.
             await self._drop_connection()
             if len(batch) == 1:

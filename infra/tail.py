@@ -83,9 +83,7 @@ async def read_tail(connection: Connection, after: Place, limit: int) -> list[Re
         UnknownEventError: A newer build wrote the next one. Those before it were returned by
             the read before.
     """
-    cursor = await connection.execute(
-        _TAIL, (*_bounds(after), limit), binary=True
-    )
+    cursor = await connection.execute(_TAIL, (*_bounds(after), limit), binary=True)
     events: list[RecordedEvent] = []
     for record in await cursor.fetchall():
         try:
@@ -111,6 +109,18 @@ async def read_stream(connection: Connection, stream: Stream) -> list[RecordedEv
         binary=True,
     )
     return [recorded(record) for record in await cursor.fetchall()]
+
+
+async def newest_place(connection: Connection) -> Place:
+    """The place of the newest event that the tail would hand out; ``START`` in an empty log."""
+    cursor = await connection.execute(
+        "SELECT transaction_id, position FROM events"
+        " WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())"
+        " ORDER BY transaction_id DESC, position DESC LIMIT 1",
+        binary=True,
+    )
+    record = await cursor.fetchone()
+    return START if record is None else Place(*record)
 
 
 async def tail_lag(connection: Connection, after: Place) -> TailLag:

@@ -6,7 +6,6 @@ or a logout of all devices.
 """
 
 from datetime import datetime
-from typing import Any
 
 import msgspec
 import psycopg
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.envelope import Cause
 from domain.events.families import EndReason
-from domain.events.users import Role, UserOrigin
+from domain.events.users import UserOrigin
 from domain.family import fold_new
 from domain.family_decisions import RevokeFamily, StartSession, decide
 from domain.ids import FamilyId, UserId
@@ -37,17 +36,15 @@ from infra.event_store import (
     database_clock,
     insert_families,
 )
-from infra.family_execution import command_held_families
+from infra.family_execution import command_held_families, hold_families
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys
+from infra.user_rows import USER_COLUMNS, user_of
 
 _CHUNK = 500
 _SMALLEST_UUID = "00000000-0000-0000-0000-000000000000"
 
-_USER_COLUMNS = (
-    "u.user_id, u.version, u.origin, u.username, u.external_subject, u.roles, u.registered_at, "
-    "u.disabled_at, u.credential_epoch"
-)
+_USER_COLUMNS = ", ".join("u." + column for column in USER_COLUMNS)
 
 
 class _LockedUser(msgspec.Struct, frozen=True):
@@ -140,9 +137,7 @@ class PostgresUserCommands:
                 (new_hash, user_id, old_hash),
             )
 
-    async def command(
-        self, user_id: UserId, command: UserCommand, cause: Cause
-    ) -> User | Refusal:
+    async def command(self, user_id: UserId, command: UserCommand, cause: Cause) -> User | Refusal:
         """See ``domain.ports.UserCommands.command``."""
         async with transaction(self._engine) as connection:
             locked = await _lock_user(connection, user_id)
@@ -243,11 +238,7 @@ class PostgresUserCommands:
         )
         surplus = sorted({FamilyId(record[0]) for record in await cursor.fetchall()})
         if surplus:
-            await connection.execute(
-                "SELECT 1 FROM sessions WHERE family_id = ANY(%s::uuid[])"
-                " ORDER BY family_id, session_id FOR UPDATE",
-                (surplus,),
-            )
+            await hold_families(connection, surplus)
             await command_held_families(
                 connection, surplus, RevokeFamily(EndReason.SESSION_LIMIT), cause, self._data_keys
             )
@@ -306,7 +297,7 @@ class PostgresUserCommands:
                 binary=True,
             )
             record = await cursor.fetchone()
-        return SignIn(_user(record[:-1]), record[-1]) if record else None
+        return SignIn(user_of(record[:-1]), record[-1]) if record else None
 
 
 async def _lock_user(connection: Connection, user_id: UserId) -> _LockedUser | None:
@@ -321,19 +312,4 @@ async def _lock_user(connection: Connection, user_id: UserId) -> _LockedUser | N
     record = await cursor.fetchone()
     if record is None:
         return None
-    return _LockedUser(_user(record[:-1]), record[-1], await database_clock(connection))
-
-
-def _user(record: tuple[Any, ...]) -> User:  # Any: a row as it came
-    user_id, version, origin, username, subject, roles, registered_at, disabled_at, epoch = record
-    return User(
-        user_id=user_id,
-        version=version,
-        origin=UserOrigin(origin),
-        username=username,
-        external_subject=subject,
-        roles=tuple(Role(role) for role in roles),
-        registered_at=registered_at,
-        disabled_at=disabled_at,
-        credential_epoch=epoch,
-    )
+    return _LockedUser(user_of(record[:-1]), record[-1], await database_clock(connection))

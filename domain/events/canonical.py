@@ -70,10 +70,10 @@ def canonical_event_bytes(  # noqa: PLR0913 (the envelope has this many parts)
 
 
 def canonical_json(value: JsonValue) -> bytes:
-    """RFC 8785 serialisation of JSON without floats.
+    r"""RFC 8785 serialisation of JSON without floats.
 
     >>> canonical_json({"b": 1, "a": ["€", None, True]})
-    b'{"a":["\\xe2\\x82\\xac",null,true],"b":1}'
+    b'{"a":["\xe2\x82\xac",null,true],"b":1}'
 
     Raises:
         ValueError: A float, or an integer beyond ±(2^53 - 1).
@@ -96,8 +96,10 @@ def _serialise(value: JsonValue) -> str:
             # RFC 8785 §3.2.3: property names sort by their UTF-16 code units.
             names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
             return (
-                "{" + ",".join(f"{_serialise(name)}:{_serialise(value[name])}" for name in names)
+                "{"
+                + ",".join(f"{_serialise(name)}:{_serialise(value[name])}" for name in names)
                 + "}"
             )
-    msg = f"canonical JSON has no place for a {type(value).__name__}"
-    raise ValueError(msg)
+        case _:
+            msg = f"canonical JSON has no place for a {type(value).__name__}"
+            raise ValueError(msg)

@@ -1,7 +1,7 @@
 """Events of a session family's stream.
 
-After ``SessionStarted``, an event names its session by ``session``: its ordinal in the family, 0 for
-the login's own and then left out of the stored data, which is written at every refresh.
+After ``SessionStarted``, an event names its session by ``session``: its ordinal in the family. The
+login's own is 0, and then left out of the stored data, which is written at every refresh.
 """
 
 from enum import StrEnum
@@ -25,10 +25,10 @@ class EndReason(StrEnum):
     LOGOUT_OTHERS = "logout_others"
     LOGOUT_ALL = "logout_all"
     SESSION_LIMIT = "session_limit"
-    PASSWORD_CHANGED = "password_changed"  # noqa: S105 (a reason, no password)
+    PASSWORD_CHANGED = "password_changed"
     USER_DISABLED = "user_disabled"
-    TOKEN_REUSE = "token_reuse"  # noqa: S105 (a reason, no token)
-    TOKEN_REVOKED = "token_revoked"  # noqa: S105 (a reason, no token)
+    TOKEN_REUSE = "token_reuse"
+    TOKEN_REVOKED = "token_revoked"
     STAFF = "staff"
     RULE = "rule"
 

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-
 from domain.events.registry import Event, register
 
 

@@ -39,5 +39,5 @@ class SignInFailuresCounted(Event, frozen=True, kw_only=True):
     failures: int
     limited: int = 0
     unknown_accounts: int = 0
-    accounts: list[AccountFailures] = []
+    accounts: list[AccountFailures] = msgspec.field(default_factory=list)
     accounts_omitted: int = 0

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from domain.events.families import EndReason
 from domain.events.registry import Event, register
 
@@ -31,7 +33,7 @@ class UserRegistered(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "UserRegistered"
 
     origin: UserOrigin
-    roles: list[Role] = []
+    roles: list[Role] = msgspec.field(default_factory=list)
 
 
 @register
@@ -80,10 +82,5 @@ class UserSessionsEnded(Event, frozen=True, kw_only=True):
 
 
 UserEvent = (
-    UserRegistered
-    | PasswordChanged
-    | RolesChanged
-    | UserDisabled
-    | UserEnabled
-    | UserSessionsEnded
+    UserRegistered | PasswordChanged | RolesChanged | UserDisabled | UserEnabled | UserSessionsEnded
 )

@@ -1,1 +1,1 @@
-"""Alembic migrations: how the tables of ``infra.schema`` come to be, one frozen step after another."""
+"""Alembic migrations: how the tables of ``infra.schema`` come to be, frozen step by step."""

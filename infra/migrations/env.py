@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection that ``infra.migrate`` hands over."""
+"""Alembic's entry point: migrates on the connection that ``infra.migrate`` hands over."""
 
 from alembic import context
 

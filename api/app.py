@@ -1,0 +1,81 @@
+"""The application: routes, fault answers and the front around them."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api import login, oauth_routes, operations, sessions, staff
+from api.asgi import App, Front, answer_to_fault, problem_answer
+from api.cors import Cors
+from api.fast import answered_with
+from api.openapi import openapi_of
+from api.ports import Services
+from api.problems import ProblemError, ProblemKind
+from api.refresh import RefreshPath
+from api.requests import ClientReader
+from domain.ports import ConcurrencyError, StoreUnavailableError
+
+_HTTP_PROBLEMS = {
+    404: ProblemKind.NOT_FOUND,
+    405: ProblemKind.METHOD_NOT_ALLOWED,
+}
+_DESCRIPTION = """\
+Event-sourced sessions for multi-device JWT authentication: short access tokens, refresh tokens
+that rotate at every use, sign-out of one device or all, and a history that nobody can rewrite.
+"""
+
+
+def create_app(services: Services, enter_correlation: Callable[[str], object]) -> App:
+    """The ASGI application.
+
+    Args:
+        services: What it is wired to.
+        enter_correlation: Told the correlation id of each request, for log lines.
+    """
+    app = FastAPI(title="Sessiontrail", version=version("sessiontrail"), description=_DESCRIPTION)
+    clients = ClientReader(services.trusted_proxies)
+    app.state.services = services
+    app.state.client_reader = clients
+    for module in (login, sessions, staff, oauth_routes, operations):
+        app.include_router(module.router)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    for fault in (ProblemError, StoreUnavailableError, ConcurrencyError):
+        app.add_exception_handler(fault, _fault)
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    direct = RefreshPath(services, clients).endpoints() | {"/healthz": operations.healthz}
+    front = Front(services, direct, app, enter_correlation)
+    return Cors(front, services.allowed_origins) if services.allowed_origins else front
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    return answered_with(answer_to_fault(error))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """Starlette's own errors: unknown paths and methods."""
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = _HTTP_PROBLEMS.get(error.status_code, ProblemKind.MALFORMED)
+    return answered_with(problem_answer(ProblemError(kind, headers=error.headers)))
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    """FastAPI's validation errors, without echoing what was sent: it may be a password."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        problem = ProblemError(ProblemKind.MALFORMED, "the body is not JSON")
+    else:
+        problem = ProblemError(
+            ProblemKind.INVALID_INPUT,
+            errors=[
+                {"where": ".".join(map(str, each["loc"])), "what": str(each["msg"])}
+                for each in found[:20]
+            ],
+        )
+    return answered_with(problem_answer(problem))

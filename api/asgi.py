@@ -1,0 +1,227 @@
+"""The outermost layer, pure ASGI: correlation, access log, faults, the short way to refresh.
+
+The refresh path, the token endpoint and the health check skip FastAPI's routing and validation,
+which would cost them more than their own work; ``api.openapi`` documents them all the same.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import MutableMapping
+from typing import Any
+
+from api.answers import Answer
+from api.ports import Services
+from api.problems import PROBLEM_JSON, ProblemError, ProblemKind, unavailable
+from api.requests import Headers, Scope, correlation_of, headers_of
+from domain.ids import CorrelationId
+from domain.ports import ConcurrencyError, StoreUnavailableError
+
+Message = MutableMapping[str, Any]
+"""An ASGI message. Any: as ``Scope``."""
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_BODY_BYTES = 64 * 1024
+
+_log = logging.getLogger(__name__)
+_COMMON_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Request:
+    """What a direct endpoint is given."""
+
+    __slots__ = ("_receive", "correlation_id", "headers", "scope")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, headers: Headers, correlation_id: CorrelationId
+    ) -> None:
+        """Wrap one ASGI request."""
+        self.scope = scope
+        self.headers = headers
+        self.correlation_id = correlation_id
+        self._receive = receive
+
+    @property
+    def method(self) -> str:
+        """The request method, upper case."""
+        method: str = self.scope["method"]
+        return method
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ProblemError: It is larger than anything we accept, or the client went away.
+        """
+        return await read_body(self._receive)
+
+
+Endpoint = Callable[[Request], Awaitable[Answer]]
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Read a request's body whole.
+
+    Raises:
+        ProblemError: It is larger than anything we accept, or the client went away.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        if len(body) > MAX_BODY_BYTES:
+            break
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ProblemError(ProblemKind.MALFORMED, "the client went away")
+    if len(body) > MAX_BODY_BYTES:
+        raise ProblemError(ProblemKind.TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes are accepted")
+    return body
+
+
+class Front:
+    """The ASGI application that the server calls."""
+
+    def __init__(
+        self,
+        services: Services,
+        direct: Mapping[str, Endpoint],
+        app: App,
+        enter_correlation: Callable[[str], object],
+    ) -> None:
+        """Answer ``direct`` paths here and leave the rest to ``app``.
+
+        Args:
+            services: Where counts and log lines go.
+            direct: Endpoints by exact path.
+            app: FastAPI.
+            enter_correlation: Told the correlation id of the request that this task works on.
+        """
+        self._services = services
+        self._direct = direct
+        self._app = app
+        self._enter_correlation = enter_correlation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = headers_of(scope)
+        correlation_id = CorrelationId(correlation_of(headers, self._services.new_id()))
+        self._enter_correlation(correlation_id)
+        endpoint = self._direct.get(scope["path"])
+        if endpoint is not None:
+            request = Request(scope, receive, headers, correlation_id)
+            answer = await answered(endpoint, request)
+            await send_answer(send, answer, correlation_id)
+            status, route = answer.status, scope["path"]
+        else:
+            status, route = await self._through_app(scope, receive, send, headers, correlation_id)
+        self._services.telemetry.request(
+            scope["method"], route, status, time.perf_counter() - began, correlation_id
+        )
+
+    async def _through_app(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: Headers,
+        correlation_id: CorrelationId,
+    ) -> tuple[int, str]:
+        status = 0
+
+        async def tagged_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *_COMMON_HEADERS,
+                    (b"x-request-id", correlation_id.encode("ascii")),
+                ]
+            await send(message)
+
+        scope["sessiontrail.headers"] = headers
+        scope["sessiontrail.correlation_id"] = correlation_id
+        try:
+            body = await read_body(receive)
+            await self._app(scope, _replay(body, receive), tagged_send)
+        except Exception as error:
+            if status:
+                raise  # too late for another answer
+            answer = answer_to_fault(error)
+            await send_answer(send, answer, correlation_id)
+            status = answer.status
+        route = scope.get("route")
+        return status, getattr(route, "path", "unmatched")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that hands out a body that was read already."""
+    delivered = False
+
+    async def replayed() -> Message:
+        nonlocal delivered
+        if delivered:
+            return await receive()
+        delivered = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def answered(endpoint: Endpoint, request: Request) -> Answer:
+    """An endpoint's answer, or the answer to what went wrong in it."""
+    try:
+        return await endpoint(request)
+    except Exception as error:  # noqa: BLE001 (the one place where faults become answers)
+        return answer_to_fault(error)
+
+
+def answer_to_fault(error: Exception) -> Answer:
+    """The answer to an exception: problems as they are, outages as 503, the rest as 500."""
+    match error:
+        case ProblemError():
+            problem = error
+        case StoreUnavailableError() | ConcurrencyError():
+            _log.warning("answered 503: %s", error)
+            problem = unavailable()
+        case _:
+            _log.error("a request failed", exc_info=error)
+            problem = ProblemError(ProblemKind.INTERNAL)
+    return problem_answer(problem)
+
+
+def problem_answer(problem: ProblemError) -> Answer:
+    """A problem, encoded."""
+    headers = [
+        (b"content-type", PROBLEM_JSON.encode("ascii")),
+        (b"cache-control", b"no-store"),
+        *((k.lower().encode("ascii"), v.encode("latin-1")) for k, v in problem.headers.items()),
+    ]
+    return Answer(problem.kind.status, headers, problem.body())
+
+
+async def send_answer(send: Send, answer: Answer, correlation_id: CorrelationId) -> None:
+    """Send an answer whole."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [
+                *answer.headers,
+                *_COMMON_HEADERS,
+                (b"content-length", b"%d" % len(answer.body)),
+                (b"x-request-id", correlation_id.encode("ascii")),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,55 @@
+"""What the FastAPI routes share: finished answers, documented problems."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi import Request, Response
+
+from api.answers import Answer
+from api.problems import PROBLEM_JSON
+from api.requests import ClientReader
+from api.schemas import Problem
+
+_MEANINGS = {
+    400: "The request cannot be read",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    409: "The state does not allow that",
+    413: "Too large",
+    415: "A content type that is not read",
+    422: "A value is not acceptable",
+    429: "Too many requests; see Retry-After",
+    503: "Cannot answer just now; see Retry-After",
+}
+
+
+def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 (reads as a constant)
+    """The ``responses`` of a route: these problems and those that any route can answer with.
+
+    Any: FastAPI's own type for the argument.
+    """
+    return {
+        status: {
+            "description": _MEANINGS[status],
+            "model": Problem,
+            "content": {PROBLEM_JSON: {}},
+        }
+        for status in sorted({400, 413, 503, *statuses})
+    }
+
+
+def answered_with(answer: Answer, extra: Mapping[str, str] | None = None) -> Response:
+    """A finished answer as Starlette's response."""
+    response = Response(answer.body, answer.status)
+    response.raw_headers = [
+        *answer.headers,
+        (b"content-length", b"%d" % len(answer.body)),
+        *((k.lower().encode("ascii"), v.encode("latin-1")) for k, v in (extra or {}).items()),
+    ]
+    return response
+
+
+def client_reader(request: Request) -> ClientReader:
+    """Tells who sent a request, as the application was told to."""
+    return cast("ClientReader", request.app.state.client_reader)

@@ -1,0 +1,281 @@
+"""Signing in: with a password, or through a trusted backend."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.answers import Answer, token_answer
+from api.fast import PROBLEMS, answered_with, client_reader
+from api.ports import Services
+from api.problems import ProblemError, ProblemKind, problem_of, rate_limited
+from api.requests import (
+    ACCEPT_CH,
+    device_key,
+    device_token,
+    is_known_device,
+    new_device_token,
+    refuse_cross_site,
+)
+from api.schemas import LoginBody, OpenSessionBody, Tokens
+from api.security import BackendIn, CorrelationIn, HeadersIn, ServicesIn
+from domain.client import USER_AGENT_MAX_CHARS, ClientContext, canonical_ip, network_of
+from domain.events.envelope import USER, Actor, ActorKind, Cause
+from domain.events.families import TokenDelivery
+from domain.family_decisions import StartSession
+from domain.ids import FamilyId, SessionId, UserId
+from domain.ports import Executed, SignIn
+from domain.rate_limiting import LimitName
+from domain.refresh_token import SECRET_BYTES, RefreshToken, mint
+from domain.refusals import Refusal
+from domain.texts import (
+    InvalidTextError,
+    clean_device_name,
+    normalise_password,
+    normalise_subject,
+    normalise_username,
+    storable,
+)
+
+router = APIRouter(prefix="/v1", tags=["sign-in"])
+
+_UNKNOWN_NETWORK = "unknown"
+_DEVICE_NONCE_BYTES = 16
+
+
+@router.post("/login", response_model=Tokens, responses=PROBLEMS(401, 403, 422, 429, 503))
+async def login(
+    body: LoginBody,
+    request: Request,
+    services: ServicesIn,
+    headers: HeadersIn,
+    correlation_id: CorrelationIn,
+) -> Response:
+    """Sign in with a password: opens a session on this device.
+
+    Unknown users, wrong passwords and disabled users get the same answer in the same time.
+    """
+    delivery = TokenDelivery(body.token_delivery)
+    if delivery is TokenDelivery.COOKIE:
+        refuse_cross_site(headers, services.allowed_origins | {services.issuer})
+    try:
+        username = normalise_username(body.username)
+        password = normalise_password(body.password)
+        device_name = None if body.device_name is None else clean_device_name(body.device_name)
+    except InvalidTextError as error:
+        raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
+
+    client = client_reader(request).context(request.scope, headers)
+    found = await services.users.find_for_sign_in(username)
+    attempt = _Attempt(services, username, found, client, device_token(headers))
+    await attempt.refuse_if_limited()
+    fits = await services.passwords.verify(found.password_hash if found else None, password)
+    if not fits or found is None or found.user.disabled_at is not None:
+        await attempt.failed()
+        raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
+    await _rehash_if_old(services, found, password)
+
+    fresh_device = None
+    if not attempt.from_known_device:
+        fresh_device = new_device_token(
+            found.user.user_id, services.random_bytes(_DEVICE_NONCE_BYTES), services.device_key
+        )
+        client = ClientContext(client.ip, client.user_agent, client.hints, device_key(fresh_device))
+    opening = Opening(
+        services,
+        client=client,
+        client_id=body.client_id,
+        auth_methods=["pwd"],
+        delivery=delivery,
+        persistent=body.remember_me,
+        device_name=device_name,
+    )
+    command = opening.command(found.user.user_id)
+    opened = await services.users.open_session(
+        found.user.credential_epoch, opening.family_id, command, Cause(USER, correlation_id)
+    )
+    if isinstance(opened, Refusal):
+        await attempt.failed()
+        raise problem_of(opened)
+    services.telemetry.login("accepted")
+    answer = opening.answer(opened, 200, fresh_device)
+    return answered_with(answer, {"Accept-CH": ACCEPT_CH})
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    response_model=Tokens,
+    responses=PROBLEMS(401, 403, 422, 503),
+)
+async def open_session(
+    body: OpenSessionBody,
+    key: BackendIn,
+    services: ServicesIn,
+    correlation_id: CorrelationIn,
+) -> Response:
+    """Open a session for a user whom a trusted backend has authenticated itself.
+
+    Needs a service key with the scope `sessions:create`. The backend's `subject` becomes the
+    `sub` of the access tokens; it is registered when it is first seen.
+    """
+    try:
+        device_name = None if body.device_name is None else clean_device_name(body.device_name)
+        subject = normalise_subject(body.subject)
+    except InvalidTextError as error:
+        raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
+    opening = Opening(
+        services,
+        client=_client_from_backend(body),
+        client_id=body.client_id,
+        auth_methods=body.auth_methods,
+        delivery=TokenDelivery.BODY,
+        persistent=body.remember_me,
+        device_name=device_name,
+    )
+    opened = await services.users.open_external_session(
+        subject,
+        opening.family_id,
+        opening.command(UserId(services.new_id())),
+        Cause(Actor(ActorKind.SERVICE, key.key_id), correlation_id),
+    )
+    if isinstance(opened, Refusal):
+        raise ProblemError(ProblemKind.CONFLICT, "the user is disabled")
+    services.telemetry.login("accepted_external")
+    return answered_with(opening.answer(opened, 201, None))
+
+
+def _client_from_backend(body: OpenSessionBody) -> ClientContext:
+    told = body.client
+    ip = None
+    if told.ip is not None:
+        ip = canonical_ip(told.ip)
+        if ip is None:
+            raise ProblemError(ProblemKind.INVALID_INPUT, "client.ip is not an IP address")
+    user_agent = told.user_agent
+    return ClientContext(
+        ip=ip,
+        user_agent=None if user_agent is None else storable(user_agent[:USER_AGENT_MAX_CHARS]),
+        hints={name: storable(value) for name, value in told.hints.items()},
+    )
+
+
+async def _rehash_if_old(services: Services, found: SignIn, password: str) -> None:
+    stored = found.password_hash
+    if stored is not None and services.passwords.needs_rehash(stored):
+        fresh = await services.passwords.hash(password)
+        await services.users.rehash_password(found.user.user_id, stored, fresh)
+
+
+class Opening:
+    """A session about to be opened, and the token it will be answered with."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        client: ClientContext,
+        client_id: str,
+        auth_methods: list[str],
+        delivery: TokenDelivery,
+        persistent: bool,
+        device_name: str | None,
+    ) -> None:
+        """Draw the session's ids and its first secret."""
+        self.family_id = FamilyId(services.new_id())
+        self._services = services
+        self._session_id = SessionId(services.new_id())
+        self._secret = services.random_bytes(SECRET_BYTES)
+        self._keys = services.token_keys()
+        self._delivery = delivery
+        self._client = client
+        self._client_id = client_id
+        self._auth_methods = auth_methods
+        self._persistent = persistent
+        self._device_name = device_name
+
+    def command(self, user_id: UserId) -> StartSession:
+        """The command that opens it for a user."""
+        return StartSession(
+            session_id=self._session_id,
+            user_id=user_id,
+            client_id=self._client_id,
+            auth_methods=self._auth_methods,
+            delivery=self._delivery,
+            persistent=self._persistent,
+            secret=self._secret,
+            token_key=self._keys.current_id,
+            client=self._client,
+            device_name=self._device_name,
+            policy=self._services.policy,
+        )
+
+    def answer(self, opened: Executed, status: int, fresh_device: str | None) -> Answer:
+        """The answer that hands out its tokens."""
+        token = RefreshToken(
+            self._keys.current_id, self.family_id, self._session_id, 1, self._secret
+        )
+        session = opened.family.session(self._session_id) if opened.family else None
+        if session is None:
+            msg = "a session that was just opened exists"
+            raise RuntimeError(msg)
+        return token_answer(
+            self._services,
+            opened,
+            session,
+            mint(token, self._keys),
+            self._delivery,
+            status=status,
+            device_token=fresh_device,
+        )
+
+
+class _Attempt:
+    """One try at a password, and the limits it counts against.
+
+    A device that signed in to this account before has a limit of its own, so that strangers who
+    exhaust the account's cannot lock its owner out.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        username: str,
+        found: SignIn | None,
+        client: ClientContext,
+        device: str | None,
+    ) -> None:
+        """Judge the device; count nothing yet."""
+        self._services = services
+        self._user_id = found.user.user_id if found is not None else None
+        self._network = _UNKNOWN_NETWORK if client.ip is None else network_of(client.ip)
+        self.from_known_device = self._user_id is not None and is_known_device(
+            device, self._user_id, services.device_key
+        )
+        if self.from_known_device and client.device_key is not None:
+            self._limits: list[tuple[LimitName, tuple[str, ...]]] = [
+                (LimitName.LOGIN_PER_KNOWN_DEVICE, (username, client.device_key))
+            ]
+        else:
+            self._limits = [
+                (LimitName.LOGIN_PER_NETWORK, (self._network,)),
+                (LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK, (username, self._network)),
+                (LimitName.LOGIN_PER_ACCOUNT, (username,)),
+            ]
+
+    async def refuse_if_limited(self) -> None:
+        """Turn the attempt away, before any hashing, where failures have used a limit up.
+
+        Raises:
+            ProblemError: 429 with the time to wait.
+        """
+        for name, key in self._limits:
+            wait = await self._services.limits.check(name, *key)
+            if wait is not None:
+                self._services.telemetry.rate_limited(name.value)
+                self._services.failures.note(self._network, self._user_id, limited=True)
+                raise rate_limited(wait)
+
+    async def failed(self) -> None:
+        """Count a failure."""
+        for name, key in self._limits:
+            await self._services.limits.hit(name, *key)
+        self._services.failures.note(self._network, self._user_id, limited=False)
+        self._services.telemetry.login("refused")

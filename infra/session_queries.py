@@ -1,0 +1,104 @@
+"""Reads of sessions and users for lists, staff and introspection, in SQLAlchemy Core."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, Text, cast, func, literal_column, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from domain.family import Family
+from domain.ids import FamilyId, SessionId, UserId
+from domain.ports import SessionPage
+from domain.user import User
+from infra.postgres import queries
+from infra.schema import sessions, users
+from infra.user_rows import USER_COLUMNS, user_of
+from projections.session_rows import SESSION_COLUMNS, SessionRow, family_of
+
+_SESSION = [
+    cast(sessions.c.client, Text) if name == "client" else sessions.c[name]
+    for name in SESSION_COLUMNS
+]
+_USER = [users.c[name] for name in USER_COLUMNS]
+_CLOCK: Any = func.clock_timestamp()  # Any: SQLAlchemy leaves a generic function's type open
+
+
+class PostgresSessionQueries:
+    """``domain.ports.SessionQueries`` over PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        """Read through this pool."""
+        self._engine = engine
+
+    async def live_families(
+        self, user_id: UserId, *, limit: int, before: FamilyId | None
+    ) -> SessionPage:
+        """See ``domain.ports.SessionQueries.live_families``."""
+        async with queries(self._engine) as connection:
+            at: datetime = (await connection.execute(select(_CLOCK))).scalar_one()
+            chosen = (
+                select(sessions.c.family_id)
+                .distinct()
+                .where(
+                    sessions.c.user_id == user_id,
+                    sessions.c.ended_at.is_(None),
+                    sessions.c.idle_expires_at > at,
+                    sessions.c.expires_at > at,
+                )
+                .order_by(sessions.c.family_id.desc())
+                .limit(limit + 1)
+            )
+            if before is not None:
+                chosen = chosen.where(sessions.c.family_id < before)
+            ids = (await connection.execute(chosen)).scalars().all()
+            rows = await _rows(
+                connection,
+                select(*_SESSION)
+                .where(sessions.c.family_id.in_(ids[:limit]))
+                .order_by(sessions.c.family_id.desc(), sessions.c.ordinal),
+            )
+        following = FamilyId(ids[limit - 1]) if len(ids) > limit else None
+        return SessionPage(_families(rows), following, at)
+
+    async def family_of_session(
+        self, session_id: SessionId
+    ) -> tuple[Family, User, datetime] | None:
+        """See ``domain.ports.SessionQueries.family_of_session``."""
+        of_session = select(sessions.c.family_id).where(sessions.c.session_id == session_id)
+        return await self._family(of_session)
+
+    async def family(self, family_id: FamilyId) -> tuple[Family, User, datetime] | None:
+        """See ``domain.ports.SessionQueries.family``."""
+        return await self._family(select(literal_column("CAST(:id AS uuid)")).params(id=family_id))
+
+    async def _family(self, of: Select[Any]) -> tuple[Family, User, datetime] | None:
+        """Any: the subselect yields one id, whatever SQLAlchemy takes its type to be."""
+        statement = (
+            select(*_SESSION, *_USER, _CLOCK)
+            .join(users, users.c.user_id == sessions.c.user_id)
+            .where(sessions.c.family_id == of.scalar_subquery())
+            .order_by(sessions.c.ordinal)
+        )
+        async with queries(self._engine) as connection:
+            rows = await _rows(connection, statement)
+        if not rows:
+            return None
+        first = rows[0]
+        width = len(SESSION_COLUMNS)
+        return _families(rows)[0], user_of(tuple(first[width:-1])), first[-1]
+
+
+async def _rows(connection: AsyncConnection, statement: Select[Any]) -> Sequence[Row[Any]]:
+    """Any: the rows have the columns of the statement."""
+    rows: Sequence[Row[Any]] = (await connection.execute(statement)).all()
+    return rows
+
+
+def _families(rows: Sequence[Row[Any]]) -> list[Family]:
+    """Any: as ``_rows``. Rows of one family lie together."""
+    by_family: dict[str, list[SessionRow]] = {}
+    for row in rows:
+        session = SessionRow(*row[: len(SESSION_COLUMNS)])
+        by_family.setdefault(session.family_id, []).append(session)
+    return [family_of(group) for group in by_family.values()]

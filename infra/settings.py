@@ -1,0 +1,157 @@
+"""Settings, from the environment. Every name, default and meaning is in docs/settings.md."""
+
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from domain.policy import SessionPolicy
+from domain.rate_limiting import DEFAULT_RULES, LimitName
+
+_PREFIX = "SESSIONTRAIL_"
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+Seconds = Annotated[int, Field(ge=0)]
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message names it and says why, in one line."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations are in seconds.
+
+    What every platform sets without our prefix (``PORT``, ``DATABASE_URL``) works too.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", validation_alias=AliasChoices("SESSIONTRAIL_HOST", "HOST"))
+    port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("SESSIONTRAIL_PORT", "PORT"))
+    issuer: str | None = None
+    audience: str | None = None
+
+    data_dir: Path = Path(".sessiontrail")
+    database_url: str | None = Field(None, validation_alias=AliasChoices("SESSIONTRAIL_DATABASE_URL", "DATABASE_URL"))
+    migration_database_url: str | None = None
+    migrate_at_start: bool = True
+    database_connections: int = Field(8, ge=2)
+    database_wait: float = Field(5.0, gt=0)
+    refresh_lanes: int = Field(2, ge=1, le=16)
+    redis_url: str | None = Field(None, validation_alias=AliasChoices("SESSIONTRAIL_REDIS_URL", "REDIS_URL"))
+
+    master_keys: str | None = Field(None, repr=False)
+    token_keys: str | None = Field(None, repr=False)
+    key_file: Path | None = None
+
+    trusted_proxies: CommaSeparated = ()
+    allowed_origins: CommaSeparated = ()
+
+    access_lifetime: Seconds = 600
+    idle_timeout: Seconds = 14 * 86400
+    shared_computer_idle_timeout: Seconds = 3600
+    absolute_lifetime: Seconds = 90 * 86400
+    overlap_window: Seconds = 10
+    late_retry_budget: int = 2
+    late_retry_period: Seconds = 86400
+    session_limit: int = 100
+    sweep_interval: Annotated[int, Field(ge=1)] = 60
+
+    limit_login_per_network: str = DEFAULT_RULES[LimitName.LOGIN_PER_NETWORK]
+    limit_login_per_account_and_network: str = DEFAULT_RULES[
+        LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK
+    ]
+    limit_login_per_account: str = DEFAULT_RULES[LimitName.LOGIN_PER_ACCOUNT]
+    limit_login_per_known_device: str = DEFAULT_RULES[LimitName.LOGIN_PER_KNOWN_DEVICE]
+    limit_refresh_per_session: str = DEFAULT_RULES[LimitName.REFRESH_PER_SESSION]
+    limit_refresh_per_network: str = DEFAULT_RULES[LimitName.REFRESH_PER_NETWORK]
+    limit_password_change_per_user: str = DEFAULT_RULES[LimitName.PASSWORD_CHANGE_PER_USER]
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = True
+    demo: bool | None = None
+
+    @field_validator("trusted_proxies", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text, strict=False)
+        return value
+
+    @property
+    def public_issuer(self) -> str:
+        """The issuer: as set, else the address that the service listens on."""
+        if self.issuer is not None:
+            return self.issuer.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def token_audience(self) -> str:
+        """The ``aud`` of access tokens: as set, else the issuer."""
+        return self.audience or self.public_issuer
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the service runs on its own PostgreSQL."""
+        return self.database_url is None
+
+    @property
+    def wants_demo(self) -> bool:
+        """Whether to create the demo user: on the embedded database unless told otherwise."""
+        return self.is_embedded if self.demo is None else self.demo
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the key file is."""
+        return self.key_file or self.data_dir / "keys.json"
+
+    def session_policy(self) -> SessionPolicy:
+        """The session policy that these settings make.
+
+        Raises:
+            SettingsError: It cannot be kept.
+        """
+        try:
+            return SessionPolicy(
+                access_lifetime=timedelta(seconds=self.access_lifetime),
+                idle_timeout=timedelta(seconds=self.idle_timeout),
+                shared_computer_idle_timeout=timedelta(seconds=self.shared_computer_idle_timeout),
+                absolute_lifetime=timedelta(seconds=self.absolute_lifetime),
+                overlap_window=timedelta(seconds=self.overlap_window),
+                late_retry_budget=self.late_retry_budget,
+                late_retry_period=timedelta(seconds=self.late_retry_period),
+                session_limit=self.session_limit,
+            )
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
+    def rate_limit_rules(self) -> dict[LimitName, str]:
+        """The rate limits, by name."""
+        return {name: getattr(self, f"limit_{name.value}") for name in LimitName}
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        if not name.isupper():
+            name = _PREFIX + name.upper()
+        msg = f"{name}: {first['msg']}"
+        raise SettingsError(msg) from None

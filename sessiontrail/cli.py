@@ -1,0 +1,58 @@
+"""``sessiontrail``: the command line. One line and a non-zero exit for what the user got wrong."""
+
+import logging
+import sys
+
+import typer
+from alembic.util.exc import CommandError
+
+from domain.ports import ConcurrencyError, StoreUnavailableError
+from infra.embedded_postgres import EmbeddedPostgresError
+from infra.key_files import KeyRingError
+from infra.rate_limits import InvalidRulesError
+from infra.sealing import UnsealError
+from infra.settings import SettingsError
+from infra.signing_keys import NoSigningKeyError, UnknownSigningKeyError
+from sessiontrail.commands import events, keys, projections, service, service_keys, sessions, users
+from sessiontrail.commands.context import CommandError as OurCommandError
+
+app = typer.Typer(
+    name="sessiontrail",
+    help="Event-sourced sessions for multi-device JWT authentication.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(service.serve)
+app.command("migrate")(service.migrate)
+app.add_typer(users.app, name="users")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(keys.app, name="keys")
+app.add_typer(service_keys.app, name="service-keys")
+app.add_typer(projections.app, name="projections")
+app.add_typer(events.app, name="events")
+
+_USER_ERRORS = (
+    OurCommandError,
+    SettingsError,
+    KeyRingError,
+    EmbeddedPostgresError,
+    StoreUnavailableError,
+    ConcurrencyError,
+    UnsealError,
+    InvalidRulesError,
+    NoSigningKeyError,
+    UnknownSigningKeyError,
+    CommandError,
+)
+
+
+def main() -> None:
+    """Run a command; what the user can mend comes out as one line."""
+    try:
+        app()
+    except _USER_ERRORS as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"sessiontrail: {line}\n")
+        logging.getLogger(__name__).debug("the error in full", exc_info=error)
+        raise SystemExit(1) from None

@@ -1,0 +1,1 @@
+"""The commands, a module a noun. They wire nothing themselves: that is ``composition``."""

@@ -1,0 +1,56 @@
+"""What every command needs: settings, the database, the keys, and who is at the keyboard."""
+
+import asyncio
+import getpass
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from domain.events.envelope import Actor, ActorKind, Cause
+from domain.ids import CorrelationId
+from infra.ids import new_uuid
+from infra.settings import load_settings
+from sessiontrail.composition import Store, open_store
+from sessiontrail.databases import bring_up_to_date, database
+from sessiontrail.keys import key_ring
+
+ResultT = TypeVar("ResultT")
+
+
+class CommandError(Exception):
+    """What the user asked for cannot be done; the message says why, in one line."""
+
+
+def run(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """Run a command's coroutine to its end."""
+
+    async def main() -> ResultT:
+        return await work()
+
+    return asyncio.run(main())
+
+
+@asynccontextmanager
+async def store() -> AsyncIterator[Store]:
+    """The store that the settings name, migrated where that is ours to do."""
+    settings = load_settings()
+    with database(settings) as access:
+        if settings.is_embedded:
+            await bring_up_to_date(access)
+        async with open_store(settings, access.service, key_ring(settings)) as opened:
+            yield opened
+
+
+def operator_cause() -> Cause:
+    """The cause of what somebody does at the command line: their account on this machine."""
+    try:
+        account = getpass.getuser()
+    except (KeyError, OSError):
+        account = "unknown"
+    return Cause(Actor(ActorKind.OPERATOR, account), CorrelationId(new_uuid()))
+
+
+def say(line: str = "") -> None:
+    """Print a line of result."""
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,132 @@
+"""``sessiontrail users``."""
+
+import sys
+from getpass import getpass
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+
+from domain.events.users import Role, UserOrigin
+from domain.ids import UserId, parse_uuid
+from domain.refusals import Refusal
+from domain.texts import InvalidTextError, accept_new_password, normalise_username
+from domain.user import RegisterUser, User
+from infra.ids import new_uuid
+from infra.password_hashing import PasswordHashing, load_blocklist
+from infra.postgres import queries
+from infra.schema import users
+from infra.user_rows import USER_COLUMNS, user_of
+from sessiontrail.commands.context import CommandError, operator_cause, run, say, store
+from sessiontrail.composition import Store
+
+app = typer.Typer(help="Add, disable and list users.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    username: str,
+    role: Annotated[
+        list[Role] | None, typer.Option(help="A staff role; repeat for several")
+    ] = None,
+) -> None:
+    """Add a local user. The password is asked for, or read from standard input."""
+    try:
+        name = normalise_username(username)
+        password = accept_new_password(_read_password(), load_blocklist())
+    except InvalidTextError as error:
+        raise CommandError(str(error)) from error
+
+    async def work() -> None:
+        hashing = PasswordHashing()
+        try:
+            password_hash = await hashing.hash(password)
+        finally:
+            hashing.close()
+        async with store() as opened:
+            added = await opened.users.register(
+                UserId(new_uuid()),
+                RegisterUser(origin=UserOrigin.LOCAL, username=name, roles=tuple(role or ())),
+                password_hash,
+                operator_cause(),
+            )
+        if isinstance(added, Refusal):
+            msg = f"there is a user {name} already"
+            raise CommandError(msg)
+        say(added.user_id)
+
+    run(work)
+
+
+def _read_password() -> str:
+    if sys.stdin.isatty():
+        password = getpass("Password: ")
+        if getpass("Once more: ") != password:
+            msg = "the two passwords differ"
+            raise CommandError(msg)
+        return password
+    return sys.stdin.readline().rstrip("\n")
+
+
+@app.command()
+def disable(user: Annotated[str, typer.Argument(help="User name or id")]) -> None:
+    """Forbid a user to sign in; every session of theirs ends."""
+
+    async def work() -> None:
+        async with store() as opened:
+            found = await find_user(opened, user)
+            ended = await opened.users.disable(found.user_id, operator_cause())
+        if isinstance(ended, Refusal):
+            msg = f"{user} is disabled already"
+            raise CommandError(msg)
+        say(f"Disabled {user}; {ended} session families ended.")
+
+    run(work)
+
+
+@app.command("list")
+def list_users(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most this many")] = 100,
+) -> None:
+    """List users, newest first."""
+
+    async def work() -> list[User]:
+        columns = [users.c[name] for name in USER_COLUMNS]
+        statement = select(*columns).order_by(users.c.user_id.desc()).limit(limit)
+        async with store() as opened, queries(opened.engine) as connection:
+            rows = (await connection.execute(statement)).all()
+        return [user_of(tuple(row)) for row in rows]
+
+    table = Table("id", "name", "origin", "roles", "registered", "disabled")
+    for each in run(work):
+        table.add_row(
+            each.user_id,
+            str(each.username or each.external_subject or ""),
+            each.origin.value,
+            ", ".join(each.roles),
+            each.registered_at.isoformat(timespec="seconds"),
+            each.disabled_at.isoformat(timespec="seconds") if each.disabled_at else "",
+        )
+    Console().print(table)
+
+
+async def find_user(opened: Store, text: str) -> User:
+    """The user of that name or id.
+
+    Raises:
+        CommandError: There is none.
+    """
+    parsed = parse_uuid(text)
+    if parsed is not None:
+        found = await opened.users.find(UserId(parsed))
+    else:
+        try:
+            found = await opened.users.find_for_sign_in(normalise_username(text))
+        except InvalidTextError as error:
+            raise CommandError(str(error)) from error
+    if found is None:
+        msg = f"there is no user {text}"
+        raise CommandError(msg)
+    return found.user

@@ -1,0 +1,191 @@
+"""The composition root: the only place that wires infra into the rest."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.app import create_app
+from api.asgi import App
+from api.ports import Services
+from domain.events.envelope import Actor, ActorKind, Cause
+from domain.ids import CorrelationId
+from domain.ports import StoreUnavailableError
+from infra.access_tokens import AccessTokens
+from infra.clock import DatabaseClock
+from infra.device_names import DeviceNames
+from infra.ids import new_uuid
+from infra.key_files import KeyRing
+from infra.migrate import is_current
+from infra.password_hashing import PasswordHashing, load_blocklist
+from infra.postgres import create_engine
+from infra.rate_limits import rate_limits
+from infra.refresh_lanes import RefreshLanes
+from infra.sealing import DataKeys
+from infra.service_keys import ServiceKeyStore
+from infra.session_queries import PostgresSessionQueries
+from infra.settings import Settings
+from infra.sign_in_failures import SignInFailureCounter
+from infra.signing_keys import SigningKeyStore
+from infra.sweep import run_sweep
+from infra.telemetry import correlation_id
+from infra.user_commands import PostgresUserCommands
+from sessiontrail.labelled_keys import labelled_key
+from sessiontrail.service_telemetry import ServiceTelemetry
+
+_log = logging.getLogger(__name__)
+
+
+def cause_of(job: str) -> Cause:
+    """The cause of what the service does by itself."""
+    return Cause(Actor(ActorKind.SYSTEM, job), CorrelationId(new_uuid()))
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The database and the keys that open it: what the command line needs."""
+
+    engine: AsyncEngine
+    data_keys: DataKeys
+    users: PostgresUserCommands
+    signing_keys: SigningKeyStore
+    service_keys: ServiceKeyStore
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, conninfo: str, keys: KeyRing) -> AsyncIterator[Store]:
+    """The store, for as long as the block lasts."""
+    engine = create_engine(
+        conninfo, max_connections=settings.database_connections, wait_s=settings.database_wait
+    )
+    data_keys = DataKeys(keys.masters)
+    try:
+        yield Store(
+            engine,
+            data_keys,
+            PostgresUserCommands(engine, data_keys),
+            SigningKeyStore(engine, keys.masters),
+            ServiceKeyStore(engine),
+        )
+    finally:
+        await engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _PublishedKeys:
+    """``api.ports.KeyDocuments``: whatever keys the access tokens go by."""
+
+    access_tokens: AccessTokens
+
+    def jwks(self, now: datetime) -> tuple[bytes, str]:
+        document = self.access_tokens.keys.jwks(now)
+        return document.body, document.etag
+
+
+@dataclass(frozen=True, slots=True)
+class _Readiness:
+    """What is not ready, and why."""
+
+    store: Store
+    access_tokens: AccessTokens
+
+    async def __call__(self) -> Mapping[str, str]:
+        missing: dict[str, str] = {}
+        try:
+            if not await is_current(self.store.engine):
+                missing["database"] = "migrations are missing: run `sessiontrail migrate`"
+        except StoreUnavailableError as error:
+            missing["database"] = str(error)
+        if not self.access_tokens.keys.keys:
+            missing["signing_keys"] = "none is loaded yet"
+        return missing
+
+
+@asynccontextmanager
+async def running_service(
+    settings: Settings, conninfo: str, load_keys: Callable[[], KeyRing]
+) -> AsyncIterator[App]:
+    """The service with all its background work, for as long as the block lasts.
+
+    Args:
+        settings: The settings.
+        conninfo: The database.
+        load_keys: Reads the key ring; called again when a rotation is to be noticed.
+
+    Raises:
+        StoreUnavailableError: The database cannot serve at the start.
+    """
+    keys = load_keys()
+    async with open_store(settings, conninfo, keys) as store, contextlib.AsyncExitStack() as stack:
+        await store.signing_keys.ensure_one(cause_of("start"))
+        access_tokens = AccessTokens(
+            settings.public_issuer,
+            settings.token_audience,
+            settings.session_policy().access_lifetime,
+        )
+        access_tokens.use(await store.signing_keys.load())
+        clock = DatabaseClock(store.engine)
+        await clock.synchronise()
+        passwords = PasswordHashing()
+        stack.callback(passwords.close)
+        limits = rate_limits(
+            settings.redis_url,
+            settings.rate_limit_rules(),
+            labelled_key(keys.masters, "rate limit keys"),
+        )
+        stack.push_async_callback(limits.close)
+        failures = SignInFailureCounter(
+            store.engine, store.data_keys, labelled_key(keys.masters, "source streams")
+        )
+        lanes = RefreshLanes(conninfo, store.data_keys, lanes=settings.refresh_lanes)
+        telemetry = ServiceTelemetry(access_log=settings.access_log)
+        stack.callback(telemetry.flush)
+        services = Services(
+            families=lanes,
+            users=store.users,
+            sessions=PostgresSessionQueries(store.engine),
+            access_tokens=access_tokens,
+            keys=_PublishedKeys(access_tokens),
+            passwords=passwords,
+            common_passwords=load_blocklist(),
+            failures=failures,
+            service_keys=store.service_keys,
+            limits=limits,
+            devices=DeviceNames(),
+            telemetry=telemetry,
+            policy=settings.session_policy(),
+            token_keys=lambda: keys.tokens,
+            device_key=labelled_key(keys.masters, "device tokens"),
+            now=clock.now,
+            new_id=new_uuid,
+            random_bytes=os.urandom,
+            not_ready=_Readiness(store, access_tokens),
+            issuer=settings.public_issuer,
+            allowed_origins=frozenset(settings.allowed_origins),
+            trusted_proxies=settings.trusted_proxies,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(work, name=name)
+                for name, work in {
+                    "refresh lanes": lanes.run(),
+                    "signing keys": access_tokens.keep_fresh(store.signing_keys),
+                    "clock": clock.run(),
+                    "sign-in failures": failures.run(),
+                    "sweep": run_sweep(
+                        store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
+                    ),
+                    "telemetry": telemetry.run(),
+                }.items()
+            ]
+            try:
+                yield create_app(services, correlation_id.set)
+            finally:
+                for task in background:
+                    task.cancel()

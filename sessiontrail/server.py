@@ -1,0 +1,65 @@
+"""Serving HTTP: granian inside our own event loop, with a clean start and a clean stop."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+from infra.key_files import KeyRing
+from infra.settings import Settings
+from sessiontrail.composition import running_service
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: Settings,
+    conninfo: str,
+    load_keys: Callable[[], KeyRing],
+    started: Callable[[], object],
+) -> None:
+    """Serve until SIGINT or SIGTERM; what is under way then is finished first.
+
+    Args:
+        settings: The settings.
+        conninfo: The database.
+        load_keys: Reads the key ring.
+        started: Called once the service answers.
+
+    Raises:
+        StoreUnavailableError: The database cannot serve at the start.
+        OSError: The address is taken.
+    """
+    async with running_service(settings, conninfo, load_keys) as app:
+        server = Server(
+            app,
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            websockets=False,
+            log_enabled=False,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.stop)
+        serving = asyncio.create_task(server.serve())
+        await _answers(settings, serving)
+        started()
+        await serving
+
+
+async def _answers(settings: Settings, serving: "asyncio.Task[None]") -> None:
+    """Wait until the address takes connections, or serving has failed."""
+    while not serving.done():
+        try:
+            _, writer = await asyncio.open_connection(settings.host, settings.port)
+        except OSError:
+            await asyncio.sleep(0.01)
+            continue
+        writer.close()
+        return
+    await serving

