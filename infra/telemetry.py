@@ -51,7 +51,9 @@ _NAMED_SECRET = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_COOKIES = re.compile(r"(cookie[\w-]{0,32}\s{0,4}:\s{0,4})[^\s\"'][^\r\n\"']*", re.IGNORECASE)
+_SECRET_HEADER = re.compile(
+    r"((?:authorization|cookie)[\w-]{0,32}\s{0,4}:\s{0,4})[^\s\"'][^\r\n\"']*", re.IGNORECASE
+)
 _MAX_DEPTH = 4
 
 
@@ -64,7 +66,7 @@ def redact(text: str) -> str:
     text = _TOKEN.sub(REDACTED, text)
     if _SECRET_NAME.search(text) is None:
         return text
-    text = _COOKIES.sub(r"\1" + REDACTED, text)
+    text = _SECRET_HEADER.sub(r"\1" + REDACTED, text)
     return _NAMED_SECRET.sub(r"\1" + REDACTED, text)
 
 
@@ -180,7 +182,7 @@ class AccessLog:
         route: str,
         status: int,
         duration_us: int,
-        correlation_id: str,  # noqa: A002 (the name of the field)
+        correlation_id: str,
         client_network: str | None = None,
     ) -> None:
         """Add a line. A stream that cannot take it costs the line, not the request.
@@ -292,7 +294,7 @@ class Metrics:
             registry=registry,
         )
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered.
 
         Args:
@@ -359,3 +361,15 @@ class Telemetry(Metrics):
         """Count, and write a line a request to ``access_log``."""
         super().__init__()
         self._access_log = access_log
+
+    def request(
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        correlation_id: str,
+    ) -> None:
+        """One request was answered: see ``http_request`` and ``AccessLog.write``."""
+        self.http_request(method, route, status, seconds)
+        self._access_log.write(method, route, status, int(seconds * 1_000_000), correlation_id)

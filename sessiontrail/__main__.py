@@ -1,0 +1,5 @@
+"""``python -m sessiontrail``."""
+
+from sessiontrail.cli import main
+
+main()

@@ -1,0 +1,83 @@
+"""Clients of the API, as tests drive it: one object a device."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+DEMO_USERNAME = "ada@example.com"
+DEMO_PASSWORD = "correct horse battery staple"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/147.0.0.0 Safari/537.36"
+)
+
+Json = dict[str, Any]
+"""A JSON object. Any: of whatever shape the answer has."""
+
+
+@dataclass(slots=True)
+class Device:
+    """A native client on one device: tokens in the body.
+
+    ``refresh`` keeps the new token, unlike ``present``, which only shows what would come back.
+    """
+
+    url: str
+    http: httpx.Client
+    user_agent: str = FIREFOX
+    headers: dict[str, str] = field(default_factory=dict)
+    access_token: str = ""
+    refresh_token: str = ""
+    session: Json = field(default_factory=dict)
+
+    def login(
+        self, username: str = DEMO_USERNAME, password: str = DEMO_PASSWORD, **more: object
+    ) -> httpx.Response:
+        """Sign in; keeps the tokens where it is accepted."""
+        body = {"username": username, "password": password, "token_delivery": "body", **more}
+        answer = self.http.post(f"{self.url}/v1/login", json=body, headers=self._headers())
+        self._keep(answer)
+        return answer
+
+    def refresh(self) -> httpx.Response:
+        """Refresh; keeps the tokens where it is accepted."""
+        answer = self.present(self.refresh_token)
+        self._keep(answer)
+        return answer
+
+    def present(self, token: str) -> httpx.Response:
+        """Present a refresh token, whoever's it is; keeps nothing."""
+        return self.http.post(
+            f"{self.url}/v1/refresh", json={"refresh_token": token}, headers=self._headers()
+        )
+
+    def get(self, path: str) -> httpx.Response:
+        """GET with the access token."""
+        return self.http.get(self.url + path, headers=self._headers() | self._bearer())
+
+    def post(self, path: str, body: object = None) -> httpx.Response:
+        """POST with the access token."""
+        return self.http.post(self.url + path, json=body, headers=self._headers() | self._bearer())
+
+    def patch(self, path: str, body: object) -> httpx.Response:
+        """PATCH with the access token."""
+        return self.http.patch(self.url + path, json=body, headers=self._headers() | self._bearer())
+
+    def delete(self, path: str) -> httpx.Response:
+        """DELETE with the access token."""
+        return self.http.delete(self.url + path, headers=self._headers() | self._bearer())
+
+    def _headers(self) -> dict[str, str]:
+        return {"User-Agent": self.user_agent, **self.headers}
+
+    def _bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"}
+
+    def _keep(self, answer: httpx.Response) -> None:
+        if answer.status_code == httpx.codes.OK:
+            body = answer.json()
+            self.access_token = body["access_token"]
+            self.refresh_token = body["refresh_token"]
+            self.session = body["session"]
