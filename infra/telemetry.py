@@ -275,7 +275,9 @@ class Metrics:
         self._refreshes = counter("refreshes", "Refreshes, by what they came to.", "outcome")
         self._logins = counter("logins", "Sign-ins, by what they came to.", "outcome")
         self._events = counter("events_appended", "Events appended to the log.", "type")
-        self._swept = counter("sessions_swept", "Families that the sweep ended.", "reason")
+        self._swept = Counter(
+            "sessiontrail_families_swept", "Families that the sweep ended.", registry=registry
+        )
         self._limited = counter("rate_limited", "Requests refused by a rate limit.", "limit")
         self._limiter_degraded = Counter(
             "sessiontrail_rate_limiter_degraded",
@@ -322,9 +324,9 @@ class Metrics:
         """So many events of a type were appended."""
         self._events[event_type].inc(count)
 
-    def swept(self, reason: str, count: int = 1) -> None:
-        """The sweep ended so many families for that reason."""
-        self._swept[reason].inc(count)
+    def swept(self, count: int) -> None:
+        """The sweep ended so many families."""
+        self._swept.inc(count)
 
     def rate_limited(self, name: str) -> None:
         """One request was turned away by that limit."""

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -34,10 +37,9 @@ from infra.settings import Settings
 from infra.sign_in_failures import SignInFailureCounter
 from infra.signing_keys import SigningKeyStore
 from infra.sweep import run_sweep
-from infra.telemetry import correlation_id
+from infra.telemetry import AccessLog, Telemetry, correlation_id
 from infra.user_commands import PostgresUserCommands
 from sessiontrail.labelled_keys import labelled_key
-from sessiontrail.service_telemetry import ServiceTelemetry
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +109,19 @@ class _Readiness:
         return missing
 
 
+def _access_log_stream(settings: Settings) -> BinaryIO:
+    """Standard error, buffered apart from the other log lines: a write a second, not a request."""
+    if not settings.access_log:
+        return Path(os.devnull).open("wb")
+    return open(sys.stderr.fileno(), "wb", closefd=False)  # noqa: PTH123 (a descriptor, no path)
+
+
+async def _flush_every_second(access_log: AccessLog) -> None:
+    while True:
+        await asyncio.sleep(1)
+        access_log.flush()
+
+
 @asynccontextmanager
 async def running_service(
     settings: Settings, conninfo: str, load_keys: Callable[[], KeyRing]
@@ -144,8 +159,9 @@ async def running_service(
             store.engine, store.data_keys, labelled_key(keys.masters, "source streams")
         )
         lanes = RefreshLanes(conninfo, store.data_keys, lanes=settings.refresh_lanes)
-        telemetry = ServiceTelemetry(access_log=settings.access_log)
-        stack.callback(telemetry.flush)
+        access_log = AccessLog(stack.enter_context(_access_log_stream(settings)))
+        stack.callback(access_log.flush)
+        telemetry = Telemetry(access_log)
         services = Services(
             families=lanes,
             users=store.users,
@@ -181,7 +197,7 @@ async def running_service(
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
                     ),
-                    "telemetry": telemetry.run(),
+                    "access log": _flush_every_second(access_log),
                 }.items()
             ]
             try:
