@@ -6,8 +6,7 @@ which would cost them more than their own work; ``api.openapi`` documents them a
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from api.answers import Answer

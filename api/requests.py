@@ -3,8 +3,8 @@
 Read straight from the ASGI scope, because the refresh path pays for every object in between.
 """
 
-from collections.abc import Iterable, MutableMapping, Sequence
 from base64 import urlsafe_b64decode
+from collections.abc import Iterable, MutableMapping, Sequence
 from functools import lru_cache
 from hmac import compare_digest, digest
 from ipaddress import ip_address, ip_network

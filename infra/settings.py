@@ -29,18 +29,24 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("SESSIONTRAIL_HOST", "HOST"))
-    port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("SESSIONTRAIL_PORT", "PORT"))
+    port: int = Field(
+        8000, ge=0, le=65535, validation_alias=AliasChoices("SESSIONTRAIL_PORT", "PORT")
+    )
     issuer: str | None = None
     audience: str | None = None
 
     data_dir: Path = Path(".sessiontrail")
-    database_url: str | None = Field(None, validation_alias=AliasChoices("SESSIONTRAIL_DATABASE_URL", "DATABASE_URL"))
+    database_url: str | None = Field(
+        None, validation_alias=AliasChoices("SESSIONTRAIL_DATABASE_URL", "DATABASE_URL")
+    )
     migration_database_url: str | None = None
     migrate_at_start: bool = True
     database_connections: int = Field(8, ge=2)
     database_wait: float = Field(5.0, gt=0)
     refresh_lanes: int = Field(2, ge=1, le=16)
-    redis_url: str | None = Field(None, validation_alias=AliasChoices("SESSIONTRAIL_REDIS_URL", "REDIS_URL"))
+    redis_url: str | None = Field(
+        None, validation_alias=AliasChoices("SESSIONTRAIL_REDIS_URL", "REDIS_URL")
+    )
 
     master_keys: str | None = Field(None, repr=False)
     token_keys: str | None = Field(None, repr=False)

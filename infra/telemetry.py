@@ -34,10 +34,9 @@ REDACTED: Final = "[redacted]"
 
 # ---------------------------------------------------------------------------------- redaction
 
-_TOKEN = re.compile(
-    r"(?:str|stk)_[A-Za-z0-9_-]{16,}"  # refresh tokens, service keys
-    r"|eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)*"  # JWT
-)
+_TOKEN = re.compile(r"(?:str|stk)_[A-Za-z0-9_-]{16,}")
+"""Refresh tokens and service keys."""
+_DOTTED_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _SECRET_NAME = re.compile(r"password|token|secret|authorization|cookie", re.IGNORECASE)
 # A name and its value, as code, headers, forms, JSON and representations of them spell it. Every
 # repetition is bounded or has one way to match, so that no input makes it slow.
@@ -55,19 +54,33 @@ _SECRET_HEADER = re.compile(
     r"((?:authorization|cookie)[\w-]{0,32}\s{0,4}:\s{0,4})[^\s\"'][^\r\n\"']*", re.IGNORECASE
 )
 _MAX_DEPTH = 4
+_MAX_CHARS = 32_768
 
 
 def redact(text: str) -> str:
-    """A text without what looks like a secret.
+    """A text without what looks like a secret, cut at 32,768 characters.
 
     >>> redact("login failed for password=hunter2 (eyJh.eyJz.c2ln)")
     'login failed for password=[redacted] ([redacted])'
     """
-    text = _TOKEN.sub(REDACTED, text)
+    text = _without_tokens(text)
     if _SECRET_NAME.search(text) is None:
         return text
     text = _SECRET_HEADER.sub(r"\1" + REDACTED, text)
     return _NAMED_SECRET.sub(r"\1" + REDACTED, text)
+
+
+def _without_tokens(text: str) -> str:
+    if len(text) > _MAX_CHARS:
+        text = f"{text[:_MAX_CHARS]}... ({len(text) - _MAX_CHARS} more characters)"
+    text = _TOKEN.sub(REDACTED, text)
+    return _DOTTED_WORD.sub(_without_jwt, text) if "eyJ" in text else text
+
+
+def _without_jwt(word: re.Match[str]) -> str:
+    # A pattern for a JWT itself would look from each of many starts to the end of a long word.
+    before, begins, after = word[0].partition("eyJ")
+    return before + REDACTED if begins and "." in after else word[0]
 
 
 def _loggable(value: object, depth: int = 0) -> object:
@@ -120,7 +133,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = _writable(_exception_text(record.exc_info[1]))
         if record.stack_info:
-            line["stack"] = _writable(_TOKEN.sub(REDACTED, record.stack_info))
+            line["stack"] = _writable(_without_tokens(record.stack_info))
         for name, value in vars(record).items():
             if name not in _RECORD_ATTRIBUTES and name not in line:
                 line[name] = _field(name, value, 0)
@@ -150,7 +163,7 @@ def _message(record: logging.LogRecord) -> str:
 def _exception_text(error: BaseException) -> str:
     """The traceback, without secrets. Source lines name them often, but hold none."""
     return "".join(
-        _TOKEN.sub(REDACTED, part) if part.lstrip(" |+-").startswith('File "') else redact(part)
+        _without_tokens(part) if part.lstrip(" |+-").startswith('File "') else redact(part)
         for part in traceback.TracebackException.from_exception(error).format()
     ).rstrip("\n")
 
@@ -256,7 +269,7 @@ class Metrics:
     def __init__(self) -> None:
         """Register everything, at zero."""
         # A second series a counter, saying when it began: nothing here asks for it.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # published without types
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 

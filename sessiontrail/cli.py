@@ -4,7 +4,6 @@ import logging
 import sys
 
 import typer
-from alembic.util.exc import CommandError
 
 from domain.ports import ConcurrencyError, StoreUnavailableError
 from infra.embedded_postgres import EmbeddedPostgresError
@@ -14,7 +13,7 @@ from infra.sealing import UnsealError
 from infra.settings import SettingsError
 from infra.signing_keys import NoSigningKeyError, UnknownSigningKeyError
 from sessiontrail.commands import events, keys, projections, service, service_keys, sessions, users
-from sessiontrail.commands.context import CommandError as OurCommandError
+from sessiontrail.commands.context import CommandError
 
 app = typer.Typer(
     name="sessiontrail",
@@ -33,7 +32,7 @@ app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
 
 _USER_ERRORS = (
-    OurCommandError,
+    CommandError,
     SettingsError,
     KeyRingError,
     EmbeddedPostgresError,
@@ -43,7 +42,6 @@ _USER_ERRORS = (
     InvalidRulesError,
     NoSigningKeyError,
     UnknownSigningKeyError,
-    CommandError,
 )
 
 

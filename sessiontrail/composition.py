@@ -113,7 +113,7 @@ def _access_log_stream(settings: Settings) -> BinaryIO:
     """Standard error, buffered apart from the other log lines: a write a second, not a request."""
     if not settings.access_log:
         return Path(os.devnull).open("wb")
-    return open(sys.stderr.fileno(), "wb", closefd=False)  # noqa: PTH123 (a descriptor, no path)
+    return open(sys.stderr.fileno(), "wb", closefd=False)
 
 
 async def _flush_every_second(access_log: AccessLog) -> None:

@@ -14,7 +14,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_SAFE_INTEGER = 2**53 - 1
 
-JsonValue = None | bool | int | str | list["JsonValue"] | dict[str, "JsonValue"]
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+"""Parsed JSON; a float is refused where it is met."""
 
 
 def microseconds(instant: datetime) -> int:
@@ -100,6 +101,6 @@ def _serialise(value: JsonValue) -> str:
                 + ",".join(f"{_serialise(name)}:{_serialise(value[name])}" for name in names)
                 + "}"
             )
-        case _:
-            msg = f"canonical JSON has no place for a {type(value).__name__}"
+        case float():
+            msg = f"canonical JSON has no place for the float {value}"
             raise ValueError(msg)

@@ -14,7 +14,7 @@ from sessiontrail.server import serve as serve_http
 def serve() -> None:
     """Serve the HTTP API, on the embedded database unless DATABASE_URL is set."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level.upper())
     with database(settings) as access:
         uvloop.run(_serve(settings, access))
 

@@ -1,0 +1,69 @@
+"""What a presented token comes to, as whole decisions and states, for tests to compare with."""
+
+from datetime import datetime
+
+from domain.client import ClientContext
+from domain.events.envelope import NewEvent
+from domain.events.families import (
+    EndedSessionRefreshRefused,
+    EndReason,
+    FamilyRevoked,
+    RefreshRetried,
+    RefreshTokenReused,
+    RefreshTokenUnrecognised,
+)
+from domain.events.personal import Personal
+from domain.family import Family
+from domain.family_decisions import Decision
+from domain.refresh_token import RefreshToken
+from domain.refusals import Refusal
+from tests.unit.domain.builders import (
+    changed,
+    first_token,
+)
+
+
+def reuse(client: ClientContext, *, presented: int, current: int, session: int = 0) -> Decision:
+    """What a reuse comes to."""
+    reused = RefreshTokenReused(
+        session=session, presented_generation=presented, current_generation=current
+    )
+    return Decision(
+        (
+            NewEvent(reused, Personal(client=client)),
+            NewEvent(FamilyRevoked(reason=EndReason.TOKEN_REUSE)),
+        ),
+        Refusal.TOKEN_REUSED,
+    )
+
+
+def retry(client: ClientContext, *, generation: int, late: bool = False) -> Decision:
+    """What an honest retry comes to."""
+    retried = RefreshRetried(generation=generation, late=late)
+    return Decision((NewEvent(retried, Personal(client=client)),))
+
+
+def unrecognised(client: ClientContext, *, presented: int, current: int) -> Decision:
+    """What a token that the history never issued comes to, when it goes on record."""
+    event = RefreshTokenUnrecognised(presented_generation=presented, current_generation=current)
+    return Decision((NewEvent(event, Personal(client=client)),), Refusal.TOKEN_UNRECOGNISED)
+
+
+def refused_after_the_end(client: ClientContext, *, presented: int) -> Decision:
+    """What a token of an ended session comes to, when it goes on record."""
+    event = EndedSessionRefreshRefused(presented_generation=presented)
+    return Decision((NewEvent(event, Personal(client=client)),), Refusal.SESSION_ENDED)
+
+
+def forged(generation: int, secret: bytes = bytes(32)) -> RefreshToken:
+    """A token whose MAC held, with a secret that this history never issued."""
+    return with_generation(first_token(secret=secret), generation)
+
+
+def with_generation(token: RefreshToken, generation: int) -> RefreshToken:
+    return RefreshToken(token.key_id, token.family_id, token.session_id, generation, token.secret)
+
+
+def revoked_for_reuse(family: Family, at: datetime) -> Family:
+    """The state that a reuse leaves: the token stays as it was, the session is over."""
+    return changed(family, events=2, ended_at=at, end_reason="token_reuse")
