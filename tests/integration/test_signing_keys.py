@@ -280,6 +280,29 @@ class TestRotation:
         assert keys.signing_at(now + 3 * HOUR).kid == quick
         assert (await by_kid(store))[slow].retired_at is not None
 
+    async def test_a_further_rotation_gives_a_retired_key_no_longer_life(
+        self, store: SigningKeyStore, first: str, engine: AsyncEngine
+    ) -> None:
+        await store.rotate(EDDSA, AT_ONCE, LIFETIME, CAUSE)
+        before = (await by_kid(store))[first], await events_of(engine, first)
+
+        await store.rotate(EDDSA, HOUR, LIFETIME, CAUSE)
+
+        assert ((await by_kid(store))[first], await events_of(engine, first)) == before
+
+    async def test_a_key_that_verifies_no_more_is_not_loaded(
+        self, store: SigningKeyStore, first: str, engine: AsyncEngine
+    ) -> None:
+        new = await store.rotate(EDDSA, AT_ONCE, LIFETIME, CAUSE)
+        async with transaction(engine) as connection:
+            await connection.execute(
+                "UPDATE signing_keys SET retired_at = retired_at - interval '1 day',"
+                " verifies_until = verifies_until - interval '1 day' WHERE kid = %s",
+                (first,),
+            )
+
+        assert [key.kid for key in (await store.load()).keys] == [new]
+
     async def test_operators_that_rotate_at_once_take_turns(
         self, store: SigningKeyStore, first: str, engine: AsyncEngine
     ) -> None:

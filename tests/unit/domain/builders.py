@@ -117,6 +117,16 @@ def first_token(
     )
 
 
+def forged(generation: int, secret: bytes = bytes(32)) -> RefreshToken:
+    """A token whose MAC held, with a secret that this history never issued."""
+    return with_generation(first_token(secret=secret), generation)
+
+
+def with_generation(token: RefreshToken, generation: int) -> RefreshToken:
+    """The same token with another generation written in it, under a MAC that holds."""
+    return RefreshToken(token.key_id, token.family_id, token.session_id, generation, token.secret)
+
+
 def carried_out(
     family: Family | None,
     command: FamilyCommand,
@@ -124,7 +134,7 @@ def carried_out(
     *,
     family_id: FamilyId = FAMILY_ID,
 ) -> tuple[Decision, Family]:
-    """What the rules say, and the state after it; a clock that stepped back is held, as in infra."""
+    """What the rules say, and the state after; a clock that stepped back is held, as in infra."""
     at = at if family is None else max(at, family.last_event_at())
     decision = decide(family, command, at)
     return decision, fold_new(family, family_id, decision.events, at)

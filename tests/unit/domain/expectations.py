@@ -15,12 +15,8 @@ from domain.events.families import (
 from domain.events.personal import Personal
 from domain.family import Family
 from domain.family_decisions import Decision
-from domain.refresh_token import RefreshToken
 from domain.refusals import Refusal
-from tests.unit.domain.builders import (
-    changed,
-    first_token,
-)
+from tests.unit.domain.builders import changed
 
 
 def reuse(client: ClientContext, *, presented: int, current: int, session: int = 0) -> Decision:
@@ -53,15 +49,6 @@ def refused_after_the_end(client: ClientContext, *, presented: int) -> Decision:
     """What a token of an ended session comes to, when it goes on record."""
     event = EndedSessionRefreshRefused(presented_generation=presented)
     return Decision((NewEvent(event, Personal(client=client)),), Refusal.SESSION_ENDED)
-
-
-def forged(generation: int, secret: bytes = bytes(32)) -> RefreshToken:
-    """A token whose MAC held, with a secret that this history never issued."""
-    return with_generation(first_token(secret=secret), generation)
-
-
-def with_generation(token: RefreshToken, generation: int) -> RefreshToken:
-    return RefreshToken(token.key_id, token.family_id, token.session_id, generation, token.secret)
 
 
 def revoked_for_reuse(family: Family, at: datetime) -> Family:

@@ -1,7 +1,5 @@
 """Refreshing: rotation, reuse, refusals on record. Some names are edge-cases.md's."""
 
-from datetime import timedelta
-
 import pytest
 
 from domain.events.envelope import NewEvent
@@ -12,7 +10,6 @@ from domain.events.families import (
 )
 from domain.events.personal import Personal
 from domain.family_decisions import Decision
-from domain.policy import SessionPolicy
 from domain.refresh_token import RefreshToken, hash_secret, successor_of
 from domain.refusals import Refusal
 from tests.unit.domain.builders import (
@@ -35,28 +32,25 @@ from tests.unit.domain.builders import (
     carried_out,
     changed,
     first_token,
+    forged,
     logged_out,
     only_session,
     refresh,
     refreshed,
     signed_in,
     start_session,
+    with_generation,
     with_second_session,
 )
 from tests.unit.domain.expectations import (
-    forged,
     refused_after_the_end,
     retry,
     reuse,
     revoked_for_reuse,
     unrecognised,
-    with_generation,
 )
 
-WINDOW = POLICY.overlap_window
 LATE = 5 * MINUTE
-STRICTEST = SessionPolicy(overlap_window=timedelta(0))
-NO_LATE_RETRY = SessionPolicy(late_retry_budget=0)
 
 
 # Rotation

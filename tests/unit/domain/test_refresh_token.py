@@ -125,7 +125,7 @@ def _with_bit_flipped(raw: bytes, bit: int) -> bytes:
 
 
 def test_no_character_of_a_token_can_be_another() -> None:
-    """Also covers the spare bits of the last character, ``+`` for ``-``, padding and white space."""
+    """Not the spare bits of the last one either, nor ``+`` for ``-``, padding or white space."""
     accepted = [
         (place, character)
         for place in range(len(TEXT))
