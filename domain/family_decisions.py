@@ -11,7 +11,7 @@ from typing import assert_never
 import msgspec
 
 from domain.client import ClientContext, same_client
-from domain.events.envelope import NewEvent
+from domain.events.envelope import EXPIRY, REUSE_RULE, NewEvent
 from domain.events.families import (
     EndedSessionRefreshRefused,
     EndReason,
@@ -183,7 +183,7 @@ def _refresh(family: Family, command: Refresh, now: datetime) -> Decision:
     expiry = expiry_of(family, session, now)
     if expiry is not None:
         expired = SessionExpired(session=session.ordinal, kind=expiry)
-        return Decision((NewEvent(expired),), Refusal.SESSION_EXPIRED)
+        return Decision((NewEvent(expired, by=EXPIRY),), Refusal.SESSION_EXPIRED)
 
     secret_hash = hash_secret(presented.secret)
     if presented.generation == session.generation and compare_digest(
@@ -262,7 +262,7 @@ def _reuse(session: Session, command: Refresh) -> Decision:
     return Decision(
         (
             NewEvent(reused, Personal(client=command.client)),
-            NewEvent(FamilyRevoked(reason=EndReason.TOKEN_REUSE)),
+            NewEvent(FamilyRevoked(reason=EndReason.TOKEN_REUSE), by=REUSE_RULE),
         ),
         Refusal.TOKEN_REUSED,
     )
@@ -308,7 +308,7 @@ def _expire(family: Family, now: datetime) -> Decision:
         kind = expiry_of(family, session, now) if session.ended_at is None else None
         if kind is not None:
             expired = SessionExpired(session=session.ordinal, kind=kind)
-            events.append(NewEvent(expired))
+            events.append(NewEvent(expired, by=EXPIRY))
     return Decision(tuple(events), None if events else Refusal.NOTHING_TO_DO)
 
 

@@ -359,7 +359,7 @@ def _event_row(
         new.event.SCHEMA_VERSION,
         at,
         subject_id,
-        str(cause.actor),
+        str(new.by or cause.actor),
         cause.correlation_id,
         cause.causation_id,
         new.event,

@@ -53,6 +53,10 @@ def parse_actor(text: str) -> Actor:
 USER = Actor(ActorKind.USER)
 """The subject themself: ``subject_id`` says who, so the name is not stored twice."""
 ANONYMOUS = Actor(ActorKind.ANONYMOUS)
+REUSE_RULE = Actor(ActorKind.RULE, "refresh-token-reuse")
+"""Revokes a family in the very refresh that presented a used token."""
+EXPIRY = Actor(ActorKind.SYSTEM, "expiry")
+"""Ends sessions that ran out of time, at use or in the sweep."""
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -64,10 +68,18 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class NewEvent(msgspec.Struct, frozen=True):
-    """An event that a decision wants appended, with its personal part in clear."""
+    """An event that a decision wants appended.
+
+    Attributes:
+        event: What is to happen.
+        personal: Its personal part, in clear.
+        by: Who causes it, where that is not who gave the command: the thief who presents a used
+            token does not revoke the family, our rule does.
+    """
 
     event: Event
     personal: Personal | None = None
+    by: Actor | None = None
 
 
 class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):

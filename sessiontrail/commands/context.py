@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from rich.console import Console
+from rich.table import Table
+
 from domain.events.envelope import Actor, ActorKind, Cause
 from domain.ids import CorrelationId
 from infra.ids import new_uuid
@@ -16,6 +19,7 @@ from sessiontrail.databases import bring_up_to_date, database
 from sessiontrail.keys import key_ring
 
 ResultT = TypeVar("ResultT")
+_WIDE = 240
 
 
 class CommandError(Exception):
@@ -49,6 +53,13 @@ def operator_cause() -> Cause:
     except (KeyError, OSError):
         account = "unknown"
     return Cause(Actor(ActorKind.OPERATOR, account), CorrelationId(new_uuid()))
+
+
+def print_table(table: Table) -> None:
+    """Print a table whose ids can be copied: folded to the terminal, never cut."""
+    for column in table.columns:
+        column.overflow = "fold"
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
 def say(line: str = "") -> None:

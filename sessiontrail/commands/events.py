@@ -44,7 +44,7 @@ def tail(
         run(work)
     except UnknownEventError as error:
         raise CommandError(str(error)) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         return
 
 

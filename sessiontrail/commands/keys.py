@@ -5,13 +5,12 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from infra.key_files import rotate_master_key, rotate_token_key
 from infra.settings import load_settings
 from infra.signing_keys import SigningAlgorithm, SigningKeyRecord
-from sessiontrail.commands.context import operator_cause, run, say, store
+from sessiontrail.commands.context import operator_cause, print_table, run, say, store
 
 app = typer.Typer(help="List, rotate and withdraw keys.", no_args_is_help=True)
 
@@ -84,4 +83,4 @@ def list_keys() -> None:
             key.verifies_until.isoformat(timespec="seconds") if key.verifies_until else "",
             "yes" if key.compromised else "",
         )
-    Console().print(table)
+    print_table(table)

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from domain.service_keys import ServiceKey, ServiceScope
-from sessiontrail.commands.context import CommandError, operator_cause, run, say, store
+from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
 
 app = typer.Typer(help="Add, revoke and list the keys of trusted backends.", no_args_is_help=True)
 
@@ -61,4 +60,4 @@ def list_keys() -> None:
             key.created_at.isoformat(timespec="seconds"),
             key.revoked_at.isoformat(timespec="seconds") if key.revoked_at else "",
         )
-    Console().print(table)
+    print_table(table)

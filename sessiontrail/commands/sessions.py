@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from domain.client import ClientContext
@@ -16,7 +15,7 @@ from infra.device_names import DeviceNames
 from infra.family_execution import command_held_families, hold_families
 from infra.postgres import transaction
 from infra.session_queries import PostgresSessionQueries
-from sessiontrail.commands.context import CommandError, operator_cause, run, say, store
+from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
 from sessiontrail.commands.users import find_user
 
 app = typer.Typer(help="List and revoke sessions.", no_args_is_help=True)
@@ -49,7 +48,7 @@ def list_sessions(
                 session.started_at.isoformat(timespec="seconds"),
                 session.last_seen_at.isoformat(timespec="seconds"),
             )
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

@@ -5,7 +5,6 @@ from getpass import getpass
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
@@ -19,7 +18,7 @@ from infra.password_hashing import PasswordHashing, load_blocklist
 from infra.postgres import queries
 from infra.schema import users
 from infra.user_rows import USER_COLUMNS, user_of
-from sessiontrail.commands.context import CommandError, operator_cause, run, say, store
+from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
 from sessiontrail.composition import Store
 
 app = typer.Typer(help="Add, disable and list users.", no_args_is_help=True)
@@ -109,7 +108,7 @@ def list_users(
             each.registered_at.isoformat(timespec="seconds"),
             each.disabled_at.isoformat(timespec="seconds") if each.disabled_at else "",
         )
-    Console().print(table)
+    print_table(table)
 
 
 async def find_user(opened: Store, text: str) -> User:

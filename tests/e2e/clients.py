@@ -1,6 +1,8 @@
 """Clients of the API, as tests drive it: one object a device."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
 import httpx
@@ -13,8 +15,15 @@ CHROME = (
     "Chrome/147.0.0.0 Safari/537.36"
 )
 
+REFRESH_COOKIE = "__Host-sessiontrail"
+DEVICE_COOKIE = "__Host-sessiontrail-device"
+DEVICE_HEADER = "Sessiontrail-Device"
+
 Json = dict[str, Any]
 """A JSON object. Any: of whatever shape the answer has."""
+
+used_secrets: set[str] = set()
+"""Every token and password that clients of this process sent or were given: no log may hold one."""
 
 
 @dataclass(slots=True)
@@ -36,6 +45,7 @@ class Device:
         self, username: str = DEMO_USERNAME, password: str = DEMO_PASSWORD, **more: object
     ) -> httpx.Response:
         """Sign in; keeps the tokens where it is accepted."""
+        used_secrets.add(password)
         body = {"username": username, "password": password, "token_delivery": "body", **more}
         answer = self.http.post(f"{self.url}/v1/login", json=body, headers=self._headers())
         self._keep(answer)
@@ -49,6 +59,7 @@ class Device:
 
     def present(self, token: str) -> httpx.Response:
         """Present a refresh token, whoever's it is; keeps nothing."""
+        used_secrets.add(token)
         return self.http.post(
             f"{self.url}/v1/refresh", json={"refresh_token": token}, headers=self._headers()
         )
@@ -81,3 +92,48 @@ class Device:
             self.access_token = body["access_token"]
             self.refresh_token = body["refresh_token"]
             self.session = body["session"]
+            used_secrets.update({self.access_token, self.refresh_token})
+
+
+@dataclass(slots=True)
+class Browser:
+    """A browser on one device: tokens in cookies, which it sends back as it was given them.
+
+    It sends what a page of the service's own origin makes a browser send, unless told otherwise.
+    """
+
+    url: str
+    http: httpx.Client
+    cookies: dict[str, str] = field(default_factory=dict)
+    access_token: str = ""
+
+    def login(
+        self, username: str = DEMO_USERNAME, password: str = DEMO_PASSWORD, **more: object
+    ) -> httpx.Response:
+        """Sign in with delivery by cookie."""
+        used_secrets.add(password)
+        return self.post("/v1/login", {"username": username, "password": password, **more})
+
+    def post(
+        self, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """POST with the cookies; keeps those that the answer sets, and its access token."""
+        own = {"Origin": self.url, "Sec-Fetch-Site": "same-origin", "User-Agent": FIREFOX}
+        sent = own if headers is None else {"User-Agent": FIREFOX, **headers}
+        if self.cookies:
+            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        answer = self.http.post(self.url + path, json=body, headers=sent)
+        for name, morsel in set_cookies(answer).items():
+            self.cookies[name] = morsel.value
+        if answer.status_code == httpx.codes.OK and "access_token" in answer.text:
+            self.access_token = answer.json()["access_token"]
+        used_secrets.update({*self.cookies.values(), self.access_token} - {""})
+        return answer
+
+
+def set_cookies(answer: httpx.Response) -> dict[str, "Morsel[str]"]:
+    """The cookies that an answer sets, by name, with their attributes."""
+    jar: SimpleCookie = SimpleCookie()
+    for line in answer.headers.get_list("set-cookie"):
+        jar.load(line)
+    return dict(jar)
