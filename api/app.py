@@ -46,8 +46,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     for fault in (ProblemError, StoreUnavailableError, ConcurrencyError):
         app.add_exception_handler(fault, _fault)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
-    direct = RefreshPath(services, clients).endpoints() | {"/healthz": operations.healthz}
-    front = Front(services, direct, app, enter_correlation)
+    front = Front(services, RefreshPath(services, clients).endpoints(), app, enter_correlation)
     return Cors(front, services.allowed_origins) if services.allowed_origins else front
 
 

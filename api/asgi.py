@@ -1,7 +1,7 @@
 """The outermost layer, pure ASGI: correlation, access log, faults, the short way to refresh.
 
-The refresh path, the token endpoint and the health check skip FastAPI's routing and validation,
-which would cost them more than their own work; ``api.openapi`` documents them all the same.
+The refresh path and the token endpoint skip FastAPI's routing and validation, which would cost them
+more than their own work; ``api.openapi`` documents them all the same.
 """
 
 import logging

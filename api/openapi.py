@@ -83,19 +83,6 @@ def _add_direct_endpoints(document: JsonObject) -> None:
             },
         }
     }
-    paths["/healthz"] = {
-        "get": {
-            "tags": ["operations"],
-            "operationId": "healthz",
-            "summary": "The process is alive",
-            "responses": {
-                "200": {
-                    "description": "Alive",
-                    "content": {"application/json": {"schema": {"type": "object"}}},
-                }
-            },
-        }
-    }
 
 
 def _add_schema(schemas: JsonObject, model: type[BaseModel]) -> None:

@@ -1,7 +1,7 @@
 """Closed-loop HTTP load: some connections, each with one request under way at all times.
 
-Runs as a process of its own (``python -m bench.load``), on blocking-free sockets and prepared bytes,
-so that it takes as little as may be of the two cores that it shares with what it measures.
+Runs as a process of its own (``python -m bench.load``), on plain sockets with prepared bytes, so
+that it takes little of the two cores that it shares with what it measures.
 """
 
 import json
@@ -91,6 +91,19 @@ def _refresh_request(token: bytes) -> bytes:
     return _post("/v1/refresh", b'{"refresh_token":"' + token + b'"}')
 
 
+class _RefreshFrame:
+    """All refresh requests have one length: only the token within them changes."""
+
+    def __init__(self, token_chars: int) -> None:
+        placeholder = b"x" * token_chars
+        self._chars = token_chars
+        self._before, _, self._after = _refresh_request(placeholder).partition(placeholder)
+
+    def following(self, answer: bytes) -> bytes:
+        at = answer.find(_TOKEN) + len(_TOKEN)
+        return self._before + answer[at : at + self._chars] + self._after
+
+
 class _Connection:
     __slots__ = ("request", "sent_at", "socket")
 
@@ -133,9 +146,7 @@ def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Loa
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send()
     expected = b"HTTP/1.1 401" if kind == "forged" else b"HTTP/1.1 200"
-    token_chars = len(payloads[0])
-    # All refresh requests have one length, so one frame serves.
-    before, after = _refresh_request(b"x" * token_chars).split(b"x" * token_chars)
+    frame = _RefreshFrame(len(payloads[0]))
     latencies: list[float] = []
     began = time.perf_counter()
     until = began + seconds
@@ -148,8 +159,7 @@ def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Loa
                 raise SystemExit(1)
             latencies.append(time.perf_counter() - connection.sent_at)
             if kind == "refresh":
-                at = answer.find(_TOKEN) + len(_TOKEN)
-                connection.request = before + answer[at : at + token_chars] + after
+                connection.request = frame.following(answer)
             connection.send()
     elapsed = time.perf_counter() - began
     latencies.sort()

@@ -61,7 +61,9 @@ def normalise_username(username: str) -> str:
     Raises:
         InvalidTextError: It is empty, too long, or holds a control character.
     """
-    normalised = unicodedata.normalize("NFKC", username).casefold().strip()
+    folded = unicodedata.normalize("NFKC", username).casefold()
+    # Folding may leave marks out of order: normalised again, both cases of a name are one name.
+    normalised = unicodedata.normalize("NFKC", folded).strip()
     return _printable(normalised, MAX_USERNAME_CODE_POINTS, "user name")
 
 

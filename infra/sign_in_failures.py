@@ -1,16 +1,19 @@
 """Failed sign-ins, counted in memory and written as one event a window and source.
 
 However hard an attack, a window adds a bounded number of events and holds a bounded number of
-counters: sources beyond the limit are merged into one.
+counters: sources beyond the limit are merged into one, and of the accounts that one source tries,
+those tried least are only numbered.
 """
 
 import asyncio
 import hmac
 import logging
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from operator import itemgetter
 
-import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.canonical import microseconds
@@ -22,25 +25,21 @@ from domain.ports import StoreUnavailableError
 from infra.event_store import StreamConflictError, append_stream, database_clock, stream_version
 from infra.ids import new_uuid
 from infra.postgres import Connection, transaction
+from infra.rate_limits import drop_least
 from infra.sealing import DataKey, DataKeys
 
+logger = logging.getLogger(__name__)
+
 SYSTEM_SUBJECT = UserId("00000000-0000-7000-8000-000000000001")
-"""Whose data key seals what concerns no user in particular, such as the networks of sources."""
+"""Whose data key seals what concerns no user in particular, such as the networks of sources.
 
-_OTHERS = "others"
-_ATTEMPTS = 5
+It stands in the envelope too, so that a reader finds the key as it does for everybody else.
+"""
+
+_OTHERS = Stream("source-others")
 _ACTOR = Actor(ActorKind.SYSTEM, "sign-in-failures")
-_log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Source:
-    networks: list[str]
-    failures: int = 0
-    limited: int = 0
-    unknown_accounts: int = 0
-    accounts: dict[UserId, int] = field(default_factory=dict)
-    accounts_omitted: int = 0
+_ATTEMPTS = 10
+_ACCOUNTS_IN_MEMORY_FACTOR = 4
 
 
 class SignInFailureCounter:
@@ -55,6 +54,7 @@ class SignInFailureCounter:
         window_s: int = 10,
         max_sources: int = 100,
         max_accounts: int = 32,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Count from now on.
 
@@ -64,7 +64,9 @@ class SignInFailureCounter:
             key: Names streams of networks without revealing the networks.
             window_s: Seconds from one flush to the next.
             max_sources: Networks counted one by one in a window.
-            max_accounts: Accounts counted one by one for each network.
+            max_accounts: Accounts named in the event of one source. Four times as many are told
+                apart in memory, so that those named are the ones most tried.
+            clock: Seconds, never backwards.
         """
         self._engine = engine
         self._data_keys = data_keys
@@ -72,37 +74,36 @@ class SignInFailureCounter:
         self._window_s = window_s
         self._max_sources = max_sources
         self._max_accounts = max_accounts
-        self._sources: dict[str, _Source] = {}
+        self._clock = clock
+        self._window = self._new_window()
 
     def note(self, network: str, user_id: UserId | None, *, limited: bool) -> None:
-        """Count one failure: from a network, on an account if it exists, refused unchecked or not."""
-        source = self._sources.get(network)
-        if source is None:
-            if len(self._sources) < self._max_sources:
-                source = self._sources[network] = _Source([network])
-            else:
-                source = self._sources.setdefault(_OTHERS, _Source([]))
-        source.failures += 1
-        source.limited += limited
-        if user_id is None:
-            source.unknown_accounts += 1
-        elif user_id in source.accounts or len(source.accounts) < self._max_accounts:
-            source.accounts[user_id] = source.accounts.get(user_id, 0) + 1
-        else:
-            source.accounts_omitted += 1
+        """Count one failure.
+
+        Args:
+            network: The source.
+            user_id: The account, if it exists and was looked up.
+            limited: Whether a rate limit refused it without a password check.
+        """
+        self._window.source(network).note(user_id, limited=limited)
 
     async def flush(self) -> None:
-        """Write what was counted since the last flush; what cannot be written is kept.
+        """Append what was counted since the last flush, in one transaction.
 
-        Raises:
-            StoreUnavailableError: The database cannot serve.
+        What cannot be written, because the store is unavailable or other replicas were faster ten
+        times in a row, is kept for the next flush. If the connection breaks just as it commits,
+        nobody knows whether it did, and those failures may be counted twice.
         """
-        for network in list(self._sources):
-            source = self._sources.pop(network)
+        window = self._window
+        self._window = self._new_window()
+        if not window.is_empty():
             try:
-                await self._write(network, source)
+                await self._append(window)
+            except (StoreUnavailableError, StreamConflictError) as error:
+                self._keep(window)
+                logger.warning("sign-in failures will be written later: %s", error)
             except BaseException:
-                self._sources.setdefault(network, source)
+                self._keep(window)
                 raise
 
     async def run(self) -> None:
@@ -110,54 +111,81 @@ class SignInFailureCounter:
         try:
             while True:
                 await asyncio.sleep(self._window_s)
-                await self._try_to_flush()
-        finally:
-            await self._try_to_flush()
-
-    async def _try_to_flush(self) -> None:
-        try:
+                await self._flush_undisturbed()
+        except asyncio.CancelledError:
             await self.flush()
-        except (StoreUnavailableError, StreamConflictError) as error:
-            _log.warning("sign-in failures were not written yet: %s", error)
+            if not self._window.is_empty():
+                logger.error("the sign-in failures of the last window are lost")  # noqa: TRY400
+            raise
 
-    async def _write(self, network: str, source: _Source) -> None:
-        stream = self._stream(network)
-        for attempt in range(_ATTEMPTS):
+    async def _flush_undisturbed(self) -> None:
+        # A cancellation in the middle of a commit would leave open whether it was one.
+        flushing = asyncio.ensure_future(self.flush())
+        try:
+            await asyncio.shield(flushing)
+        except asyncio.CancelledError:
+            await flushing
+            raise
+
+    def _new_window(self) -> "_Window":
+        return _Window(
+            self._clock(), self._max_sources, self._max_accounts * _ACCOUNTS_IN_MEMORY_FACTOR
+        )
+
+    def _keep(self, window: "_Window") -> None:
+        window.add(self._window)
+        self._window = window
+
+    async def _append(self, window: "_Window") -> None:
+        sources = [(self._stream(network), source) for network, source in window.streams()]
+        sources.sort(key=itemgetter(0))  # so that two replicas never wait for each other
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with transaction(self._engine) as connection:
-                    at = await database_clock(connection)
-                    await append_stream(
-                        connection,
-                        stream,
-                        await stream_version(connection, stream),
-                        [self._event(source, at)],
-                        Cause(_ACTOR, CorrelationId(new_uuid())),
-                        at,
-                        data_key=await self._system_key(connection),
-                    )
+                    await self._append_sources(connection, sources, window.began)
             except StreamConflictError:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     raise
             else:
                 return
 
-    def _stream(self, network: str) -> Stream:
-        if network == _OTHERS:
-            return Stream("source-others")
-        return Stream("source-" + hmac.digest(self._key, network.encode(), "sha256").hex()[:32])
+    async def _append_sources(
+        self, connection: Connection, sources: "list[tuple[Stream, _Source]]", began: float
+    ) -> None:
+        at = await database_clock(connection)
+        elapsed_s = max(0.0, self._clock() - began)
+        data_key = await self._system_key(connection)
+        cause = Cause(_ACTOR, CorrelationId(new_uuid()))
+        for stream, source in sources:
+            await append_stream(
+                connection,
+                stream,
+                await stream_version(connection, stream),
+                [self._event(source, at, elapsed_s)],
+                cause,
+                at,
+                subject_id=SYSTEM_SUBJECT,
+                data_key=data_key,
+            )
 
-    def _event(self, source: _Source, at: datetime) -> NewEvent:
+    def _event(self, source: "_Source", at: datetime, elapsed_s: float) -> NewEvent:
         most_tried = sorted(source.accounts.items(), key=lambda item: -item[1])
+        named = most_tried[: self._max_accounts]
         counted = SignInFailuresCounted(
-            window_start_us=microseconds(at) - self._window_s * 1_000_000,
-            window_s=self._window_s,
+            window_start_us=microseconds(at - timedelta(seconds=elapsed_s)),
+            window_s=max(1, round(elapsed_s)),
             failures=source.failures,
             limited=source.limited,
             unknown_accounts=source.unknown_accounts,
-            accounts=[AccountFailures(user_id, count) for user_id, count in most_tried],
-            accounts_omitted=source.accounts_omitted,
+            accounts=[AccountFailures(user_id, count) for user_id, count in named],
+            accounts_omitted=source.forgotten + len(most_tried) - len(named),
         )
-        return NewEvent(counted, Personal(networks=source.networks))
+        return NewEvent(counted, Personal(networks=sorted(source.networks)))
+
+    def _stream(self, network: str | None) -> Stream:
+        if network is None:
+            return _OTHERS
+        return Stream("source-" + hmac.digest(self._key, network.encode(), "sha256").hex()[:32])
 
     async def _system_key(self, connection: Connection) -> DataKey:
         await connection.execute(
@@ -165,11 +193,99 @@ class SignInFailureCounter:
             " ON CONFLICT (subject_id) DO NOTHING",
             (SYSTEM_SUBJECT, self._data_keys.new(SYSTEM_SUBJECT)),
         )
-        cursor: psycopg.AsyncCursor[tuple[bytes]] = await connection.execute(
+        cursor = await connection.execute(
             "SELECT wrapped_key FROM data_keys WHERE subject_id = %s", (SYSTEM_SUBJECT,)
-        )  # type: ignore[assignment]  # the row is that of the query
+        )
         record = await cursor.fetchone()
         if record is None:
-            msg = "the system's data key is missing"
+            msg = "the system's data key was removed as it was made"
             raise StoreUnavailableError(msg)
         return self._data_keys.unwrap(record[0], SYSTEM_SUBJECT)
+
+
+@dataclass(slots=True)
+class _Source:
+    """The failures from one network, or from all that are not counted one by one.
+
+    Attributes:
+        max_names: The most networks and the most accounts that are told apart.
+        forgotten: Accounts no longer told apart; one that came back since is counted again.
+    """
+
+    max_names: int
+    networks: set[str] = field(default_factory=set)
+    failures: int = 0
+    limited: int = 0
+    unknown_accounts: int = 0
+    accounts: dict[UserId, int] = field(default_factory=dict)
+    forgotten: int = 0
+
+    def note(self, user_id: UserId | None, *, limited: bool) -> None:
+        self.failures += 1
+        self.limited += limited
+        if user_id is None:
+            self.unknown_accounts += 1
+        else:
+            self._count(user_id, 1)
+
+    def add(self, other: "_Source") -> None:
+        self.failures += other.failures
+        self.limited += other.limited
+        self.unknown_accounts += other.unknown_accounts
+        self.forgotten += other.forgotten
+        for user_id, count in other.accounts.items():
+            self._count(user_id, count)
+        for network in other.networks:
+            self.see(network)
+
+    def see(self, network: str) -> None:
+        if len(self.networks) < self.max_names:
+            self.networks.add(network)
+
+    def _count(self, user_id: UserId, count: int) -> None:
+        if user_id not in self.accounts and len(self.accounts) >= self.max_names:
+            self.forgotten += drop_least(self.accounts)
+        self.accounts[user_id] = self.accounts.get(user_id, 0) + count
+
+
+class _Window:
+    """What was counted since an instant of the clock."""
+
+    __slots__ = ("_max_names", "_max_sources", "_others", "_sources", "began")
+
+    def __init__(self, began: float, max_sources: int, max_names: int) -> None:
+        self.began = began
+        self._max_sources = max_sources
+        self._max_names = max_names
+        self._sources: dict[str, _Source] = {}
+        self._others: _Source | None = None
+
+    def source(self, network: str) -> _Source:
+        source = self._sources.get(network)
+        if source is not None:
+            return source
+        if len(self._sources) < self._max_sources:
+            source = self._sources[network] = _Source(self._max_names)
+        else:
+            source = self._all_others()
+        source.see(network)
+        return source
+
+    def add(self, later: "_Window") -> None:
+        for network, source in later.streams():
+            mine = self._all_others() if network is None else self.source(network)
+            mine.add(source)
+
+    def streams(self) -> Iterator[tuple[str | None, _Source]]:
+        """The sources by network, and all others under None."""
+        yield from self._sources.items()
+        if self._others is not None:
+            yield None, self._others
+
+    def is_empty(self) -> bool:
+        return not self._sources
+
+    def _all_others(self) -> _Source:
+        if self._others is None:
+            self._others = _Source(self._max_names)
+        return self._others

@@ -14,6 +14,7 @@ from infra.settings import SettingsError
 from infra.signing_keys import NoSigningKeyError, UnknownSigningKeyError
 from sessiontrail.commands import events, keys, projections, service, service_keys, sessions, users
 from sessiontrail.commands.context import CommandError
+from sessiontrail.server import AddressTakenError
 
 app = typer.Typer(
     name="sessiontrail",
@@ -33,6 +34,7 @@ app.add_typer(events.app, name="events")
 
 _USER_ERRORS = (
     CommandError,
+    AddressTakenError,
     SettingsError,
     KeyRingError,
     EmbeddedPostgresError,

@@ -33,33 +33,46 @@ async def ensure_demo_user(settings: Settings, conninfo: str, keys: KeyRing) -> 
         )
 
 
+def commands(url: str) -> str:
+    """What to paste into a terminal; README.md shows the same.
+
+    For bash, zsh and dash, typed or pasted as a whole: no comments, which an interactive zsh takes
+    for commands, and no files. ``call`` is curl, ``pick`` takes one member out of a JSON answer.
+    """
+    return f"""\
+call() {{ curl -sS -H 'Content-Type: application/json' "{url}$@"; echo; }}
+pick() {{ sed -n 's/.*"'"$1"'":"\\([^"]*\\)".*/\\1/p'; }}
+ADA='{{"username":"{DEMO_USERNAME}","password":"{DEMO_PASSWORD}",
+  "token_delivery":"body","device_name":"laptop"}}'
+
+echo '1. Ada signs in on her laptop.'
+LOGIN=$(call /v1/login -d "$ADA")
+FIRST=$(echo "$LOGIN" | pick refresh_token)
+ACCESS=$(echo "$LOGIN" | pick access_token)
+
+echo '2. Her client refreshes: the first refresh token is exchanged for a second.'
+SECOND=$(call /v1/refresh -d "{{\\"refresh_token\\":\\"$FIRST\\"}}" | pick refresh_token)
+
+echo '3. She lists her devices.'
+call /v1/sessions -H "Authorization: Bearer $ACCESS"
+
+echo '4. A thief presents a copy of the first token, and is refused ...'
+call /v1/refresh -A Thief/1.0 -d "{{\\"refresh_token\\":\\"$FIRST\\"}}"
+
+echo '5. ... and since nobody can tell the two apart, so is her second: the session is over.'
+call /v1/refresh -d "{{\\"refresh_token\\":\\"$SECOND\\"}}"
+
+echo '6. She signs in again, and then revokes all her sessions, wherever they are.'
+ACCESS=$(call /v1/login -d "$ADA" | pick access_token)
+call /v1/logout-all -X POST -H "Authorization: Bearer $ACCESS"
+"""
+
+
 def walk(url: str) -> str:
-    """Commands to paste: sign in, refresh, list, steal and reuse, see the family revoked."""
+    """What to do next, printed once the service answers."""
     return f"""
-Paste these into another terminal (they need curl and python3):
+Paste this into another terminal:
 
-  # A small helper: one member of the last answer.
-  get() {{ python3 -c 'import json,sys; print(json.load(open("/tmp/trail.json"))["'$1'"])'; }}
-
-  # 1. Sign in; the answer holds an access token and a refresh token.
-  curl -s {url}/v1/login -H 'Content-Type: application/json' -o /tmp/trail.json \\
-    -d '{{"username":"{DEMO_USERNAME}","password":"{DEMO_PASSWORD}","token_delivery":"body","device_name":"laptop"}}'
-  FIRST=$(get refresh_token); ACCESS=$(get access_token)
-
-  # 2. Refresh: the token is exchanged for its successor.
-  curl -s {url}/v1/refresh -H 'Content-Type: application/json' -o /tmp/trail.json \\
-    -d "{{\\"refresh_token\\":\\"$FIRST\\"}}"; SECOND=$(get refresh_token)
-
-  # 3. List your devices.
-  curl -s {url}/v1/sessions -H "Authorization: Bearer $ACCESS"; echo
-
-  # 4. Steal: somebody else presents the token that was already exchanged ...
-  curl -s {url}/v1/refresh -A 'Thief/1.0' -H 'Content-Type: application/json' \\
-    -d "{{\\"refresh_token\\":\\"$FIRST\\"}}"; echo
-
-  # 5. ... and the whole family is revoked: your own token is refused too. Sign in again.
-  curl -s {url}/v1/refresh -H 'Content-Type: application/json' \\
-    -d "{{\\"refresh_token\\":\\"$SECOND\\"}}"; echo
-
+{commands(url)}
 Ctrl-C stops everything; the data stays.
 """

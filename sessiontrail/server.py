@@ -1,8 +1,8 @@
 """Serving HTTP: granian inside our own event loop, with a clean start and a clean stop."""
 
 import asyncio
-import logging
 import signal
+import socket
 from collections.abc import Callable
 
 from granian.constants import HTTPModes, Interfaces
@@ -12,7 +12,9 @@ from infra.key_files import KeyRing
 from infra.settings import Settings
 from sessiontrail.composition import running_service
 
-_log = logging.getLogger(__name__)
+
+class AddressTakenError(Exception):
+    """The address cannot be listened on; the message says why and what to set."""
 
 
 async def serve(
@@ -31,8 +33,9 @@ async def serve(
 
     Raises:
         StoreUnavailableError: The database cannot serve at the start.
-        OSError: The address is taken.
+        AddressTakenError: The address is taken.
     """
+    _refuse_taken_address(settings)
     async with running_service(settings, conninfo, load_keys) as app:
         server = Server(
             app,
@@ -50,6 +53,27 @@ async def serve(
         await _answers(settings, serving)
         started()
         await serving
+
+
+def _refuse_taken_address(settings: Settings) -> None:
+    """Granian shares a port that another process has; two services there would be a riddle.
+
+    Raises:
+        AddressTakenError: Somebody listens there, or the address is not ours to listen on.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        msg = (
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; set HOST or PORT"
+        )
+        raise AddressTakenError(msg) from error
 
 
 async def _answers(settings: Settings, serving: "asyncio.Task[None]") -> None:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from domain.client import ClientContext
-from domain.events.envelope import NewEvent
+from domain.events.envelope import REUSE_RULE, NewEvent
 from domain.events.families import (
     EndedSessionRefreshRefused,
     EndReason,
@@ -27,7 +27,7 @@ def reuse(client: ClientContext, *, presented: int, current: int, session: int =
     return Decision(
         (
             NewEvent(reused, Personal(client=client)),
-            NewEvent(FamilyRevoked(reason=EndReason.TOKEN_REUSE)),
+            NewEvent(FamilyRevoked(reason=EndReason.TOKEN_REUSE), by=REUSE_RULE),
         ),
         Refusal.TOKEN_REUSED,
     )

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from domain.events.envelope import NewEvent
+from domain.events.envelope import EXPIRY, NewEvent
 from domain.events.families import (
     EndReason,
     ExpiryKind,
@@ -71,7 +71,7 @@ EXPIRE = ExpireSessions()
 
 def expired(kind: ExpiryKind, refusal: Refusal | None, *, session: int = 0) -> Decision:
     """What a session that ran out of time comes to."""
-    return Decision((NewEvent(SessionExpired(session=session, kind=kind)),), refusal)
+    return Decision((NewEvent(SessionExpired(session=session, kind=kind), by=EXPIRY),), refusal)
 
 
 # Sign-in
@@ -314,10 +314,10 @@ def test_a_sweep_expires_every_session_that_is_due() -> None:
 
     decision, after = carried_out(family, EXPIRE, IDLE_END)
 
-    assert [new.event for new in decision.events] == [
-        SessionExpired(session=0, kind=ExpiryKind.IDLE),
-        SessionExpired(session=1, kind=ExpiryKind.IDLE),
-    ]
+    assert decision.events == tuple(
+        NewEvent(SessionExpired(session=ordinal, kind=ExpiryKind.IDLE), by=EXPIRY)
+        for ordinal in (0, 1)
+    )
     assert not after.is_live
 
 
