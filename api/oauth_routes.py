@@ -249,8 +249,8 @@ async def metadata(services: ServicesIn) -> dict[str, object]:
 @router.get("/.well-known/jwks.json", responses={304: {"description": "Not modified"}})
 async def jwks(services: ServicesIn, headers: HeadersIn) -> Response:
     """The keys that access tokens are signed with, published before they sign (RFC 7517)."""
-    document, tag = services.keys.jwks(services.now())
-    caching = {"ETag": tag, "Cache-Control": "public, max-age=60"}
-    if headers.get(b"if-none-match", b"").decode("latin-1") == tag:
+    published = services.keys.jwks(services.now())
+    caching = {"ETag": published.etag, "Cache-Control": "public, max-age=60"}
+    if headers.get(b"if-none-match", b"").decode("latin-1") == published.etag:
         return Response(status_code=304, headers=caching)
-    return Response(document, 200, caching, "application/jwk-set+json")
+    return Response(published.body, 200, caching, "application/jwk-set+json")

@@ -42,11 +42,25 @@ class AccessTokens(Protocol):
         ...
 
 
+class PublishedKeys(Protocol):
+    """A JWKS document as served."""
+
+    @property
+    def body(self) -> bytes:
+        """JSON."""
+        ...
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, quoted."""
+        ...
+
+
 class KeyDocuments(Protocol):
     """The published signing keys."""
 
-    def jwks(self, now: datetime) -> tuple[bytes, str]:
-        """The JWKS document and its entity tag."""
+    def jwks(self, now: datetime) -> PublishedKeys:
+        """The JWKS document as of an instant."""
         ...
 
 

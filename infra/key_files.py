@@ -134,10 +134,10 @@ def rotate_master_key(path: Path) -> int:
 
 
 def rotate_token_key(path: Path) -> int:
-    """Add a refresh-token key that mints from the next start on; the older ones still verify.
+    """Add a refresh-token key; the older ones still verify.
 
-    A process that has not been restarted yet takes a token under the new key for a forgery. So
-    stop all that share the file, or have each read it, before any of them mints again.
+    A process takes a token under a key that it has not read yet for a forgery, so a running
+    service follows the file and mints under a new key only once all others have seen it.
 
     Returns:
         Its id.

@@ -227,6 +227,7 @@ class RedisRateLimits:
         self._rest_s = rest_s
         self._away_until: float | None = None
         self._warn_from = 0.0
+        self._warned = False
         self._pool = _redis_pool(url)
         self._storage = _redis_storage(self._pool)
 
@@ -297,14 +298,16 @@ class RedisRateLimits:
         self._away_until = now + self._rest_s
         if now >= self._warn_from:
             self._warn_from = now + _WARN_EVERY_S
+            self._warned = True
             logger.warning(
-                "Redis does not answer; rate limits are counted in each process alone: %r", error
+                "Redis does not answer; rate limits are counted in each process alone: %r",
+                error.__cause__ or error,  # the library's own error says little
             )
 
     def _note_success(self) -> None:
-        if self._away_until is not None:
-            self._away_until = None
-            self._warn_from = 0.0
+        self._away_until = None
+        if self._warned:
+            self._warned = False
             logger.info("Redis answers again; rate limits are shared")
 
 
@@ -322,7 +325,7 @@ def _redis_pool(url: str) -> "BlockingConnectionPool":
     return BlockingConnectionPool.from_url(
         url,
         max_connections=_REDIS_CONNECTIONS,
-        timeout=_REDIS_ANSWERS_WITHIN_S,
+        timeout=_REDIS_DEADLINE_S,
         socket_timeout=_REDIS_ANSWERS_WITHIN_S,
         socket_connect_timeout=_REDIS_ANSWERS_WITHIN_S,
         retry=Retry(NoBackoff(), 1),  # a connection that was closed while it lay idle

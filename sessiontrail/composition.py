@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +38,7 @@ from infra.signing_keys import SigningKeyStore
 from infra.sweep import run_sweep
 from infra.telemetry import AccessLog, Telemetry, correlation_id
 from infra.user_commands import PostgresUserCommands
+from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 
 _log = logging.getLogger(__name__)
@@ -77,17 +77,6 @@ async def open_store(settings: Settings, conninfo: str, keys: KeyRing) -> AsyncI
         )
     finally:
         await engine.dispose()
-
-
-@dataclass(frozen=True, slots=True)
-class _PublishedKeys:
-    """``api.ports.KeyDocuments``: whatever keys the access tokens go by."""
-
-    access_tokens: AccessTokens
-
-    def jwks(self, now: datetime) -> tuple[bytes, str]:
-        document = self.access_tokens.keys.jwks(now)
-        return document.body, document.etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +126,7 @@ async def running_service(
         StoreUnavailableError: The database cannot serve at the start.
     """
     keys = load_keys()
+    token_keys = FollowedTokenKeys(load_keys)
     async with open_store(settings, conninfo, keys) as store, contextlib.AsyncExitStack() as stack:
         await store.signing_keys.ensure_one(cause_of("start"))
         access_tokens = AccessTokens(
@@ -167,7 +157,7 @@ async def running_service(
             users=store.users,
             sessions=PostgresSessionQueries(store.engine),
             access_tokens=access_tokens,
-            keys=_PublishedKeys(access_tokens),
+            keys=access_tokens,
             passwords=passwords,
             common_passwords=load_blocklist(),
             failures=failures,
@@ -176,7 +166,7 @@ async def running_service(
             devices=DeviceNames(),
             telemetry=telemetry,
             policy=settings.session_policy(),
-            token_keys=lambda: keys.tokens,
+            token_keys=token_keys.current,
             device_key=labelled_key(keys.masters, "device tokens"),
             now=clock.now,
             new_id=new_uuid,
@@ -192,6 +182,7 @@ async def running_service(
                 for name, work in {
                     "refresh lanes": lanes.run(),
                     "signing keys": access_tokens.keep_fresh(store.signing_keys),
+                    "token keys": token_keys.run(),
                     "clock": clock.run(),
                     "sign-in failures": failures.run(),
                     "sweep": run_sweep(

@@ -38,7 +38,8 @@ def rotate(
     if kind is not KeyKind.SIGNING:
         rotated = rotate_token_key if kind is KeyKind.TOKEN else rotate_master_key
         key_id = rotated(settings.keys_path)
-        say(f"{kind.value} key {key_id} is current in {settings.keys_path}; restart the service.")
+        when = "in some seconds" if kind is KeyKind.TOKEN else "from the next start on"
+        say(f"{kind.value} key {key_id} of {settings.keys_path} is used {when}.")
         return
 
     async def work() -> str:

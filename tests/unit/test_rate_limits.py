@@ -370,6 +370,9 @@ async def test_when_redis_is_back_it_counts_again(
 
         assert await shared.hit(LONG, "ada") is None
 
+        redis_server.stop()
+        await shared.hit(LONG, "ada")  # within the minute: not worth another line
+
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
