@@ -38,6 +38,7 @@ from infra.signing_keys import SigningKeyStore
 from infra.sweep import run_sweep
 from infra.telemetry import AccessLog, Telemetry, correlation_id
 from infra.user_commands import PostgresUserCommands
+from sessiontrail.demo import ensure_demo_user
 from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 
@@ -139,6 +140,8 @@ async def running_service(
         await clock.synchronise()
         passwords = PasswordHashing()
         stack.callback(passwords.close)
+        if settings.wants_demo:
+            await ensure_demo_user(store.users, passwords, cause_of("demo"))
         limits = rate_limits(
             settings.redis_url,
             settings.rate_limit_rules(),

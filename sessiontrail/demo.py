@@ -1,35 +1,29 @@
 """The demo: a user to sign in as, and what to paste next."""
 
+from domain.events.envelope import Cause
 from domain.events.users import UserOrigin
 from domain.ids import UserId
 from domain.texts import normalise_username
 from domain.user import RegisterUser
 from infra.ids import new_uuid
-from infra.key_files import KeyRing
 from infra.password_hashing import PasswordHashing
-from infra.settings import Settings
-from sessiontrail.composition import cause_of, open_store
+from infra.user_commands import PostgresUserCommands
 
 DEMO_USERNAME = "ada@example.com"
 DEMO_PASSWORD = "correct horse battery staple"
 
 
-async def ensure_demo_user(settings: Settings, conninfo: str, keys: KeyRing) -> None:
+async def ensure_demo_user(
+    users: PostgresUserCommands, passwords: PasswordHashing, cause: Cause
+) -> None:
     """Create the demo user unless it is there."""
     username = normalise_username(DEMO_USERNAME)
-    async with open_store(settings, conninfo, keys) as store:
-        if await store.users.find_for_sign_in(username) is not None:
-            return
-        hashing = PasswordHashing()
-        try:
-            password_hash = await hashing.hash(DEMO_PASSWORD)
-        finally:
-            hashing.close()
-        await store.users.register(
+    if await users.find_for_sign_in(username) is None:
+        await users.register(
             UserId(new_uuid()),
             RegisterUser(origin=UserOrigin.LOCAL, username=username),
-            password_hash,
-            cause_of("demo"),
+            await passwords.hash(DEMO_PASSWORD),
+            cause,
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -27,17 +28,19 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPostgres]:
-    """The embedded PostgreSQL, in a folder of its own."""
-    server = embedded_postgres.start(
-        tmp_path_factory.mktemp("postgres") / "data",
-        settings={"max_connections": "100", "synchronous_commit": "off"},
-    )
-    try:
-        _make_template(server)
-        yield server
-    finally:
-        server.stop()
+def postgres() -> Iterator[RunningPostgres]:
+    """The embedded PostgreSQL, in a folder of its own: as root it runs as another account."""
+    # Not pytest's own folder: every start of pytest closes that to all but its owner.
+    with tempfile.TemporaryDirectory(prefix="sessiontrail-postgres-") as folder:
+        server = embedded_postgres.start(
+            Path(folder) / "data",
+            settings={"max_connections": "100", "synchronous_commit": "off"},
+        )
+        try:
+            _make_template(server)
+            yield server
+        finally:
+            server.stop()
 
 
 def _make_template(server: RunningPostgres) -> None:

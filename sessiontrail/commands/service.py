@@ -6,7 +6,7 @@ from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from sessiontrail.commands.context import run, say
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
-from sessiontrail.demo import DEMO_PASSWORD, DEMO_USERNAME, ensure_demo_user, walk
+from sessiontrail.demo import DEMO_PASSWORD, DEMO_USERNAME, walk
 from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
 
@@ -22,9 +22,6 @@ def serve() -> None:
 async def _serve(settings: Settings, access: DatabaseAccess) -> None:
     if settings.migrate_at_start:
         await bring_up_to_date(access)
-    keys = key_ring(settings)
-    if settings.wants_demo:
-        await ensure_demo_user(settings, access.service, keys)
 
     def started() -> None:
         say(f"Sessiontrail answers on {settings.public_issuer}")

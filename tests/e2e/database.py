@@ -1,16 +1,19 @@
 """What tests see of a service's database, and the one thing that they do to it: move its clock."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import class_row, dict_row
 
 Json = dict[str, Any]
 """The data of an event. Any: of whatever shape its type has."""
+
+_ResultT = TypeVar("_ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,25 @@ class EventLog:
         with psycopg.connect(self.conninfo) as connection:
             cursor = connection.cursor(row_factory=class_row(LoggedEvent))
             query = f"SELECT {_COLUMNS} FROM events WHERE {condition}"
-            return cursor.execute(query, (argument,)).fetchall()  # type: ignore[arg-type]  # ours
+            return cursor.execute(query, (argument,)).fetchall()
 
 
 def types(events: list[LoggedEvent]) -> list[str]:
     """What happened, in order."""
     return [event.type for event in events]
+
+
+def wait_for(observe: Callable[[], _ResultT], within_s: float = 15) -> _ResultT:
+    """Look again and again until there is something to see.
+
+    Raises:
+        AssertionError: There was nothing in time.
+    """
+    deadline = time.monotonic() + within_s
+    while not (seen := observe()):
+        assert time.monotonic() < deadline, f"not seen within {within_s} s"
+        time.sleep(0.05)
+    return seen
 
 
 class MovableClock:
@@ -146,4 +162,4 @@ class MovableClock:
     def _set(self, assignment: str, value: object) -> None:
         with psycopg.connect(self._conninfo, autocommit=True) as connection:
             statement = f"UPDATE public.test_clock SET {assignment}"
-            connection.execute(statement, (value,))  # type: ignore[arg-type]  # ours
+            connection.execute(statement, (value,))

@@ -21,6 +21,8 @@ AS_ROOT = os.geteuid() == 0
 USER_OF_THE_FOLDER = """
 import pathlib, sys
 from infra.embedded_postgres import start
+print("ready", flush=True)
+sys.stdin.readline()
 server = start(pathlib.Path(sys.argv[1]))
 try:
     print(server.pid, flush=True)
@@ -31,6 +33,7 @@ print(server.stop(), flush=True)
 """
 
 Start = Callable[..., RunningPostgres]
+Process = subprocess.Popen[str]
 
 
 @pytest.fixture
@@ -60,8 +63,8 @@ def started(place: Path) -> Iterator[Start]:
 
 
 @contextlib.contextmanager
-def another_process(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that uses the folder until its standard input ends."""
+def waiting_process(data_dir: Path, groups: list[int] | None = None) -> Iterator[Process]:
+    """Run a process that starts the server when told to, and stops it when its input ends."""
     with subprocess.Popen(
         [sys.executable, "-c", USER_OF_THE_FOLDER, str(data_dir)],
         stdin=subprocess.PIPE,
@@ -70,19 +73,35 @@ def another_process(data_dir: Path) -> Iterator[subprocess.Popen[str]]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         start_new_session=True,
+        extra_groups=groups,
     ) as process:
         try:
+            assert next_line(process) == "ready"
             yield process
         finally:
             process.kill()
 
 
-def next_line(process: subprocess.Popen[str]) -> str:
+@contextlib.contextmanager
+def another_process(data_dir: Path, groups: list[int] | None = None) -> Iterator[Process]:
+    """Run a process that uses the folder until its input ends."""
+    with waiting_process(data_dir, groups) as process:
+        tell_to_start(process)
+        yield process
+
+
+def tell_to_start(process: Process) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def next_line(process: Process) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
-def end_of_input(process: subprocess.Popen[str]) -> None:
+def end_of_input(process: Process) -> None:
     assert process.stdin is not None
     process.stdin.close()
 
@@ -278,7 +297,9 @@ def test_a_comma_in_the_path_does_not_confuse_the_client(place: Path, started: S
 
 def test_processes_that_start_at_once_share_one_server(data_dir: Path) -> None:
     with contextlib.ExitStack() as stack:
-        users = [stack.enter_context(another_process(data_dir)) for _ in range(4)]
+        users = [stack.enter_context(waiting_process(data_dir)) for _ in range(4)]
+        for user in users:
+            tell_to_start(user)
         pids = {next_line(user) for user in users}
         for user in users:
             end_of_input(user)
@@ -405,19 +426,38 @@ def test_root_lends_the_server_an_account_without_root_and_opens_paths_for_passa
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_the_server_keeps_no_group_of_root_and_no_descriptor_of_ours(
-    data_dir: Path, started: Start
+def test_the_server_inherits_its_log_and_its_sign_of_life_and_nothing_else(
+    data_dir: Path, place: Path, started: Start
 ) -> None:
-    with (data_dir.parent.parent / "ours").open("w") as ours:
+    with (place / "ours").open("w") as ours:
         os.set_inheritable(ours.fileno(), True)
         server = started(data_dir)
 
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    groups = next(line for line in status.splitlines() if line.startswith("Groups:"))
     opened = {link.readlink().name for link in Path(f"/proc/{server.pid}/fd").iterdir()}
-    assert not AS_ROOT or groups.split() == ["Groups:"]
     assert {"postgres.log", "postgres.alive"} <= opened
     assert not {"ours", "postgres.users", "postgres.turn"} & opened
+
+
+@pytest.mark.skipif(not (AS_ROOT and sys.platform.startswith("linux")), reason="reads /proc")
+def test_the_server_keeps_no_group_of_root(data_dir: Path) -> None:
+    with another_process(data_dir, groups=[0, 4]) as other:
+        status = Path(f"/proc/{next_line(other)}/status").read_text()
+        end_of_input(other)
+        assert next_line(other) == "True"
+
+    groups = next(line for line in status.splitlines() if line.startswith("Groups:"))
+    assert groups.split() == ["Groups:"]
+
+
+def test_a_server_that_we_started_and_stopped_leaves_no_zombie(
+    data_dir: Path, started: Start
+) -> None:
+    server = started(data_dir)
+
+    server.stop()
+
+    with pytest.raises(ChildProcessError):
+        os.waitpid(server.pid, os.WNOHANG)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root may take over another account's folder")

@@ -7,6 +7,7 @@ knows no hash, no event, no fold. Whether two clients are the same is a label on
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from typing import NamedTuple
 
 from domain.client import ClientContext
 from domain.policy import SessionPolicy
@@ -22,16 +23,23 @@ from tests.unit.domain.builders import (
 NOBODY = ClientContext()
 """A client of whom nothing is known: never the same as any, not even as itself."""
 
-WHO: list[tuple[str, ClientContext]] = [
-    ("laptop", LAPTOP),
-    ("laptop", LAPTOP_UPDATED),
-    ("phone", PHONE),
-    ("keyed laptop", KEYED_LAPTOP),
-    ("keyed laptop", KEYED_LAPTOP_ELSEWHERE),
-    ("keyed thief", KEYED_THIEF),
-    ("nobody", NOBODY),
+
+class Caller(NamedTuple):
+    """A client as the service sees it, and whose it is."""
+
+    owner: str
+    client: ClientContext
+
+
+CALLERS = [
+    Caller("laptop", LAPTOP),
+    Caller("laptop", LAPTOP_UPDATED),
+    Caller("phone", PHONE),
+    Caller("keyed laptop", KEYED_LAPTOP),
+    Caller("keyed laptop", KEYED_LAPTOP_ELSEWHERE),
+    Caller("keyed thief", KEYED_THIEF),
+    Caller("nobody", NOBODY),
 ]
-"""Clients with the label of whom they belong to."""
 
 
 class Outcome(Enum):
@@ -56,7 +64,7 @@ class FamilyModel:
         idle: How long it may go without a refresh.
         dies_at: When it ends whatever happens.
         tokens: Every token handed out, oldest first; the last is the live one.
-        user: Label of the client that the live token was handed to.
+        holder: Who the live token was handed to.
         handed_at: When that was.
         seen_at: When a client last got an answer.
         late: When retries were answered after the window.
@@ -68,7 +76,7 @@ class FamilyModel:
     idle: timedelta
     dies_at: datetime
     tokens: list[str]
-    user: str
+    holder: Caller
     handed_at: datetime
     seen_at: datetime
     late: list[datetime] = field(default_factory=list)
@@ -79,11 +87,15 @@ class FamilyModel:
         """Whether it would have to end by itself."""
         return at >= min(self.dies_at, self.seen_at + self.idle)
 
+    def token_of_age(self, age: int) -> str:
+        """The live token at age 0, the one before it at 1; the first where there are no more."""
+        return self.tokens[max(len(self.tokens) - 1 - age, 0)]
+
     def expects(
         self,
         token: str,
         generation: int,
-        who: str,
+        who: Caller,
         client_id: str | None,
         policy: SessionPolicy,
         at: datetime,
@@ -93,7 +105,7 @@ class FamilyModel:
         Args:
             token: Its text.
             generation: The generation written in it.
-            who: Label of the client that presents it.
+            who: Who presents it.
             client_id: The OAuth client that it is presented for.
             policy: In force.
             at: When.
@@ -108,7 +120,7 @@ class FamilyModel:
             return Outcome.ROTATED
         if generation >= len(self.tokens):
             return Outcome.UNRECOGNISED
-        if token == self.tokens[-2] and who == self.user != "nobody":
+        if [token] == self.tokens[-2:-1] and who.owner == self.holder.owner != "nobody":
             return self._expects_of_predecessor(policy, at)
         return Outcome.REUSED
 
@@ -129,20 +141,20 @@ class FamilyModel:
         """Whether a refusal at that time ought to be an event."""
         return self.on_record_at is None or at >= self.on_record_at + timedelta(seconds=60)
 
-    def happened(self, outcome: Outcome, at: datetime, who: str, answer: str | None) -> None:
+    def happened(self, outcome: Outcome, at: datetime, who: Caller, answer: str | None) -> None:
         """Take note of an answer.
 
         Args:
             outcome: What the presentation came to.
             at: When.
-            who: Label of the client that presented.
+            who: Who presented.
             answer: The token that it was handed, if it was.
         """
         match outcome:
             case Outcome.ROTATED:
                 assert answer is not None
                 self.tokens.append(answer)
-                self.user, self.handed_at, self.seen_at = who, at, at
+                self.holder, self.handed_at, self.seen_at = who, at, at
             case Outcome.RETRIED:
                 self.seen_at = at
             case Outcome.RETRIED_LATE:
