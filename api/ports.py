@@ -135,6 +135,7 @@ class Services:
     """Everything that the routes are wired to, and the settings that concern them.
 
     Attributes:
+        common_passwords: Passwords that nobody may choose; read when first asked for.
         token_keys: The ring now in use (it is looked up at each request: keys rotate).
         now: The database's clock as this process knows it; for access tokens only.
         not_ready: Names of the parts that are not ready, each with its reason.
@@ -150,7 +151,7 @@ class Services:
     access_tokens: AccessTokens
     keys: KeyDocuments
     passwords: PasswordHasher
-    common_passwords: frozenset[str]
+    common_passwords: Callable[[], frozenset[str]]
     failures: SignInFailures
     service_keys: ServiceKeys
     limits: RateLimiter

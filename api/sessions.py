@@ -156,7 +156,7 @@ async def change_password(body: PasswordBody, caller: CallerIn, services: Servic
         raise rate_limited(wait)
     try:
         current = normalise_password(body.current_password)
-        new = accept_new_password(body.new_password, services.common_passwords)
+        new = accept_new_password(body.new_password, services.common_passwords())
     except InvalidTextError as error:
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
     found = await services.users.find(user_id)

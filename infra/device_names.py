@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from functools import lru_cache
 
-from user_agents import parse
-
 _CACHED = 10_000
 
 
@@ -20,6 +18,8 @@ class DeviceNames:
 @lru_cache(maxsize=_CACHED)
 def _described(user_agent: str, platform: str | None) -> str | None:
     """Cached: parsing takes most of a millisecond, and there are few user agents."""
+    from user_agents import parse  # noqa: PLC0415 (3 MB, for lists only)
+
     parsed = parse(user_agent)
     browser = parsed.browser.family if parsed.browser.family != "Other" else None
     system = platform or (parsed.os.family if parsed.os.family != "Other" else None)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -162,7 +163,7 @@ async def running_service(
             access_tokens=access_tokens,
             keys=access_tokens,
             passwords=passwords,
-            common_passwords=load_blocklist(),
+            common_passwords=cache(load_blocklist),
             failures=failures,
             service_keys=store.service_keys,
             limits=limits,
