@@ -103,7 +103,7 @@ async def login(
     "/sessions",
     status_code=201,
     response_model=Tokens,
-    responses=PROBLEMS(401, 403, 422, 503),
+    responses=PROBLEMS(401, 403, 409, 422, 503),
 )
 async def open_session(
     body: OpenSessionBody,

@@ -103,6 +103,12 @@ def invalid_token() -> ProblemError:
     return ProblemError(ProblemKind.INVALID_TOKEN, headers={"WWW-Authenticate": challenge})
 
 
+def insufficient_scope(detail: str) -> ProblemError:
+    """403 for a good token whose bearer may not do that (RFC 6750 §3.1)."""
+    challenge = 'Bearer realm="sessiontrail", error="insufficient_scope"'
+    return ProblemError(ProblemKind.FORBIDDEN, detail, headers={"WWW-Authenticate": challenge})
+
+
 async def current_caller(
     services: ServicesIn, headers: HeadersIn, correlation_id: CorrelationIn
 ) -> Caller:
@@ -134,7 +140,7 @@ def staff(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
 
     async def with_role(caller: CallerIn) -> Caller:
         if not set(roles) & set(caller.user.roles):
-            raise ProblemError(ProblemKind.FORBIDDEN, "this needs another role")
+            raise insufficient_scope("this needs another role")
         return caller
 
     return with_role
@@ -153,10 +159,10 @@ async def backend(services: ServicesIn, headers: HeadersIn) -> ServiceKey:
     text = bearer(headers)
     key = await services.service_keys.authenticate(text) if text is not None else None
     if key is None:
-        challenge = 'Bearer realm="sessiontrail"'
+        challenge = 'Bearer realm="sessiontrail"' + (', error="invalid_token"' if text else "")
         raise ProblemError(ProblemKind.INVALID_SERVICE_KEY, headers={"WWW-Authenticate": challenge})
     if not key.allows(ServiceScope.CREATE_SESSIONS):
-        raise ProblemError(ProblemKind.FORBIDDEN, "the service key lacks that scope")
+        raise insufficient_scope("the service key lacks that scope")
     return key
 
 

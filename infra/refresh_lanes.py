@@ -1,8 +1,9 @@
 """Commands on families, many at once: one read, one write and one commit for a batch.
 
 A commit costs more than a decision, so what arrives while a batch is under way goes together into
-the next. Families are spread over a few lanes, each with a connection of its own, so that one
-lane's decisions are made while another's commit is under way; a family always takes the same lane.
+the next; the answers are made while PostgreSQL writes. One lane, a connection of its own, does best
+on few cores, because its batches are larger (docs/performance.md); where commits take long, as on
+replicated storage, more lanes overlap them. A family always takes the same lane.
 """
 
 import asyncio
@@ -88,7 +89,7 @@ class RefreshLanes:
         conninfo: str,
         data_keys: DataKeys,
         *,
-        lanes: int = 2,
+        lanes: int = 1,
         max_waiting: int = 2_000,
         answer_within_s: float = 5.0,
     ) -> None:

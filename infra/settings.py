@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     migrate_at_start: bool = True
     database_connections: int = Field(8, ge=2)
     database_wait: float = Field(5.0, gt=0)
-    refresh_lanes: int = Field(2, ge=1, le=16)
+    refresh_lanes: int = Field(1, ge=1, le=16)
     redis_url: str | None = Field(
         None, validation_alias=AliasChoices("SESSIONTRAIL_REDIS_URL", "REDIS_URL")
     )

@@ -1,4 +1,4 @@
-"""What README.md tells people to paste does what it says: run here as it stands, but for addresses."""
+"""What README.md tells people to paste works: run here as it stands, but for the addresses."""
 
 import json
 import os

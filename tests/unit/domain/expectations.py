@@ -3,14 +3,16 @@
 from datetime import datetime
 
 from domain.client import ClientContext
-from domain.events.envelope import REUSE_RULE, NewEvent
+from domain.events.envelope import EXPIRY, REUSE_RULE, NewEvent
 from domain.events.families import (
     EndedSessionRefreshRefused,
     EndReason,
+    ExpiryKind,
     FamilyRevoked,
     RefreshRetried,
     RefreshTokenReused,
     RefreshTokenUnrecognised,
+    SessionExpired,
 )
 from domain.events.personal import Personal
 from domain.family import Family
@@ -33,9 +35,11 @@ def reuse(client: ClientContext, *, presented: int, current: int, session: int =
     )
 
 
-def retry(client: ClientContext, *, generation: int, late: bool = False) -> Decision:
+def retry(
+    client: ClientContext, *, generation: int, late: bool = False, session: int = 0
+) -> Decision:
     """What an honest retry comes to."""
-    retried = RefreshRetried(generation=generation, late=late)
+    retried = RefreshRetried(session=session, generation=generation, late=late)
     return Decision((NewEvent(retried, Personal(client=client)),))
 
 
@@ -54,3 +58,8 @@ def refused_after_the_end(client: ClientContext, *, presented: int) -> Decision:
 def revoked_for_reuse(family: Family, at: datetime) -> Family:
     """The state that a reuse leaves: the token stays as it was, the session is over."""
     return changed(family, events=2, ended_at=at, end_reason="token_reuse")
+
+
+def expired(kind: ExpiryKind, refusal: Refusal | None, *, session: int = 0) -> Decision:
+    """What a session that ran out of time comes to."""
+    return Decision((NewEvent(SessionExpired(session=session, kind=kind), by=EXPIRY),), refusal)

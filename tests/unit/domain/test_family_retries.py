@@ -23,6 +23,7 @@ from tests.unit.domain.builders import (
     MINUTE,
     NOW,
     OTHER_SALT,
+    OTHER_SESSION_ID,
     PHONE,
     POLICY,
     ROTATED_KEYS,
@@ -30,10 +31,12 @@ from tests.unit.domain.builders import (
     answer_to,
     carried_out,
     changed,
+    first_token,
     only_session,
     refresh,
     refreshed,
     signed_in,
+    with_second_session,
 )
 from tests.unit.domain.expectations import (
     retry,
@@ -289,3 +292,21 @@ def test_a_retry_is_reuse_where_the_client_of_the_rotation_is_unknown(
 
     assert decision == reuse(LAPTOP, presented=1, current=2)
     assert after == revoked_for_reuse(family, NOW)
+
+
+def test_a_retry_touches_its_own_session_only() -> None:
+    family, first = signed_in()
+    family, _ = refreshed(family, refresh(first))
+    family = with_second_session(family)
+
+    presented = first_token(session_id=OTHER_SESSION_ID)
+    decision, after = carried_out(family, refresh(presented), NOW + LATE)
+
+    assert decision == retry(LAPTOP, generation=2, late=True, session=1)
+    assert after == changed(
+        family,
+        ordinal=1,
+        last_seen_at=NOW + LATE,
+        idle_expires_at=NOW + LATE + POLICY.idle_timeout,
+        late_retries=(NOW + LATE,),
+    )

@@ -296,6 +296,7 @@ def test_the_hash_of_a_secret_is_its_sha256() -> None:
 
 def test_bytes_are_spelled_in_base64url_without_padding() -> None:
     assert encode_bytes(b"\xfb\xff\xfe\x00") == "-__-AA"
+    assert encode_bytes(b"\x00\x00\x17") == "AAAX"
     assert len(encode_bytes(bytes(SALT_BYTES))) == 22
 
 
