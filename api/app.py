@@ -6,6 +6,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api import login, oauth_routes, operations, sessions, staff
 from api.asgi import App, Front, answer_to_fault, problem_answer
@@ -22,6 +23,7 @@ _HTTP_PROBLEMS = {
     404: ProblemKind.NOT_FOUND,
     405: ProblemKind.METHOD_NOT_ALLOWED,
 }
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _DESCRIPTION = """\
 Event-sourced sessions for multi-device JWT authentication: short access tokens, refresh tokens
 that rotate at every use, sign-out of one device or all, and a history that nobody can rewrite.
@@ -35,7 +37,12 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
         services: What it is wired to.
         enter_correlation: Told the correlation id of each request, for log lines.
     """
-    app = FastAPI(title="Sessiontrail", version=version("sessiontrail"), description=_DESCRIPTION)
+    app = FastAPI(
+        title="Sessiontrail",
+        version=version("sessiontrail"),
+        description=_DESCRIPTION,
+        redirect_slashes=False,  # the address in the redirect would be what Host says
+    )
     clients = ClientReader(services.trusted_proxies)
     app.state.services = services
     app.state.client_reader = clients
@@ -45,6 +52,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     app.add_exception_handler(HTTPException, _http_error)
     for fault in (ProblemError, StoreUnavailableError, ConcurrencyError):
         app.add_exception_handler(fault, _fault)
+    app.add_exception_handler(Exception, _internal_error)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way
     front = Front(services, RefreshPath(services, clients).endpoints(), app, enter_correlation)
     return Cors(front, services.allowed_origins) if services.allowed_origins else front
@@ -54,12 +62,33 @@ async def _fault(_request: Request, error: Exception) -> Response:
     return answered_with(answer_to_fault(error))
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    """The answer to a bug. Starlette raises it on, so that the front logs it."""
+    return answered_with(problem_answer(ProblemError(ProblemKind.INTERNAL)))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own errors: unknown paths and methods."""
     if not isinstance(error, HTTPException):
         raise error
     kind = _HTTP_PROBLEMS.get(error.status_code, ProblemKind.MALFORMED)
-    return answered_with(problem_answer(ProblemError(kind, headers=error.headers)))
+    headers = dict(error.headers or {})
+    if kind is ProblemKind.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return answered_with(problem_answer(ProblemError(kind, headers=headers)))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods that all routes of the address take together (RFC 9110 §10.2.1)."""
+    taken = [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return ["HEAD", *taken] if "GET" in taken else taken
 
 
 async def _invalid_request(_request: Request, error: Exception) -> Response:

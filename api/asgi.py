@@ -112,6 +112,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        method = scope["method"]
         headers = headers_of(scope)
         correlation_id = CorrelationId(correlation_of(headers, self._services.new_id()))
         self._enter_correlation(correlation_id)
@@ -124,7 +125,7 @@ class Front:
         else:
             status, route = await self._through_app(scope, receive, send, headers, correlation_id)
         self._services.telemetry.request(
-            scope["method"], route, status, time.perf_counter() - began, correlation_id
+            method, route, status, time.perf_counter() - began, correlation_id
         )
 
     async def _through_app(
@@ -136,9 +137,10 @@ class Front:
         correlation_id: CorrelationId,
     ) -> tuple[int, str]:
         status = 0
+        finished = False
 
         async def tagged_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, finished
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
@@ -146,21 +148,33 @@ class Front:
                     *_COMMON_HEADERS,
                     (b"x-request-id", correlation_id.encode("ascii")),
                 ]
+            else:
+                finished = not message.get("more_body", False)
             await send(message)
 
         scope["sessiontrail.headers"] = headers
         scope["sessiontrail.correlation_id"] = correlation_id
         try:
             body = await read_body(receive)
-            await self._app(scope, _replay(body, receive), tagged_send)
+            await self._app(_as_routed(scope), _replay(body, receive), tagged_send)
         except Exception as error:
-            if status:
-                raise  # too late for another answer
-            answer = answer_to_fault(error)
-            await send_answer(send, answer, correlation_id)
-            status = answer.status
+            if not status:
+                answer = answer_to_fault(error)
+                await send_answer(send, answer, correlation_id)
+                status = answer.status
+            else:
+                _log.error("a request failed", exc_info=error)  # the server would not say so
+                if not finished:
+                    raise  # too late for another answer: the server cuts the connection
         route = scope.get("route")
         return status, getattr(route, "path", "unmatched")
+
+
+def _as_routed(scope: Scope) -> Scope:
+    """HEAD is GET whose body the server leaves out (RFC 9110 §9.3.2); routes know GET only."""
+    if scope["method"] == "HEAD":
+        scope["method"] = "GET"
+    return scope
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -15,6 +15,7 @@ _MEANINGS = {
     401: "Not authenticated",
     403: "Not allowed",
     404: "Not found",
+    405: "This address does not take that method",
     409: "The state does not allow that",
     413: "Too large",
     415: "A content type that is not read",

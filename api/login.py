@@ -137,7 +137,9 @@ async def open_session(
         Cause(Actor(ActorKind.SERVICE, key.key_id), correlation_id),
     )
     if isinstance(opened, Refusal):
-        raise ProblemError(ProblemKind.CONFLICT, "the user is disabled")
+        taken = opened is Refusal.DUPLICATE_USER
+        detail = "the subject is a user's id here" if taken else "the user is disabled"
+        raise ProblemError(ProblemKind.CONFLICT, detail)
     services.telemetry.login("accepted_external")
     return answered_with(opening.answer(opened, 201, None))
 

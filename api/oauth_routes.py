@@ -234,7 +234,9 @@ async def metadata(services: ServicesIn) -> dict[str, object]:
         "revocation_endpoint": f"{issuer}/oauth/revoke",
         "introspection_endpoint": f"{issuer}/oauth/introspect",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
-        "response_types_supported": [],
+        # There is no authorization endpoint, but RFC 8414 requires the member (§2), forbids it to
+        # be empty (§3.2), and Authlib checks that.
+        "response_types_supported": ["none"],
         "grant_types_supported": ["refresh_token"],
         "token_endpoint_auth_methods_supported": ["none"],
         "revocation_endpoint_auth_methods_supported": ["none"],
@@ -251,6 +253,20 @@ async def jwks(services: ServicesIn, headers: HeadersIn) -> Response:
     """The keys that access tokens are signed with, published before they sign (RFC 7517)."""
     published = services.keys.jwks(services.now())
     caching = {"ETag": published.etag, "Cache-Control": "public, max-age=60"}
-    if headers.get(b"if-none-match", b"").decode("latin-1") == published.etag:
+    if _names(headers.get(b"if-none-match", b"").decode("latin-1"), published.etag):
         return Response(status_code=304, headers=caching)
     return Response(published.body, 200, caching, "application/jwk-set+json")
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    """Whether the condition names the tag; weak tags compare as strong ones (RFC 9110 §13.1.2)."""
+    named = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in named or named == {"*"}
+
+
+def _holds(headers: Headers, tag: str) -> bool:
+    """Whether the client has that version already (RFC 9110 §13.1.2, compared weakly)."""
+    held = [
+        each.strip() for each in headers.get(b"if-none-match", b"").decode("latin-1").split(",")
+    ]
+    return "*" in held or tag in {each.removeprefix("W/") for each in held}

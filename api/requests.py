@@ -3,6 +3,7 @@
 Read straight from the ASGI scope, because the refresh path pays for every object in between.
 """
 
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, MutableMapping, Sequence
 from functools import lru_cache
@@ -12,7 +13,7 @@ from typing import Any
 
 from api.problems import ProblemError, ProblemKind
 from domain.client import USER_AGENT_MAX_CHARS, ClientContext, canonical_ip
-from domain.ids import UserId, parse_uuid
+from domain.ids import UserId, parse_uuid, uuid_text
 from domain.refresh_token import encode_bytes, hash_secret
 
 REFRESH_COOKIE = "__Host-sessiontrail"
@@ -38,6 +39,10 @@ _HINTS = tuple(
 ACCEPT_CH = (
     "Sec-CH-UA, Sec-CH-UA-Mobile, Sec-CH-UA-Platform, Sec-CH-UA-Platform-Version, Sec-CH-UA-Model"
 )
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context §3.2: not version ff, no ids of zeros; later versions may say more."""
 _DEVICE_KEY_CHARS = 22
 _DEVICE_NONCE_BYTES = 16
 _DEVICE_TOKEN_CHARS = 43
@@ -196,14 +201,8 @@ def correlation_of(headers: Headers, fresh: str) -> str:
         parsed = parse_uuid(given.decode("latin-1"))
         if parsed is not None:
             return parsed
-    trace = headers.get(b"traceparent")
-    if trace is not None:
-        parts = trace.decode("latin-1").split("-")
-        if len(parts) == 4 and len(parts[1]) == 32:  # noqa: PLR2004 (W3C Trace Context §3.2)
-            digits = parts[1]
-            dashed = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-            return parse_uuid(dashed) or fresh
-    return fresh
+    trace = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    return fresh if trace is None else uuid_text(bytes.fromhex(trace[1].decode("ascii")))
 
 
 # ---------------------------------------------------------------------------- same-origin

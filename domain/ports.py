@@ -161,7 +161,8 @@ class UserCommands(Protocol):
     ) -> Executed | Refusal:
         """Start a session for a backend's own subject.
 
-        A subject that was never seen is registered, with the command's ``user_id``.
+        A subject that was never seen is registered, with the command's ``user_id``. One that is
+        the id of a user is refused: both would have one ``sub``.
         """
         ...
 

@@ -14,7 +14,7 @@ import psycopg
 from domain.events.envelope import Cause, NewEvent
 from domain.family import Family
 from domain.ids import EventId, FamilyId, Stream, UserId, family_stream, user_stream
-from domain.ports import Subject
+from domain.ports import ConcurrencyError, Subject
 from domain.user import User
 from infra.ids import new_uuid
 from infra.postgres import Connection, JsonDocument
@@ -22,8 +22,8 @@ from infra.sealing import DataKey
 from projections.session_rows import SESSION_COLUMNS, SessionRow, family_of, rows_of
 
 
-class StreamConflictError(Exception):
-    """Another writer appended to the stream first."""
+class StreamConflictError(ConcurrencyError):
+    """Another writer appended to the stream first; or, once in a long while, two names collide."""
 
 
 class FamilyAppend(msgspec.Struct, frozen=True, kw_only=True):

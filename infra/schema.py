@@ -61,7 +61,7 @@ events = Table(
     Column("personal", LargeBinary),
     # Optimistic concurrency, and reading one stream in order. Over 64 bits of the stream's name: a
     # third of the room, and stricter than (stream, version) could be. Two names that collide (one
-    # chance in 10^9 at a hundred million families) cost a new family one more try.
+    # chance in 10^9 at a hundred million families) cost a sign-in one 503: it is tried again.
     Index(
         "events_stream_version_key",
         text("hashtextextended(stream, 0)"),

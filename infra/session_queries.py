@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.family import Family
@@ -66,18 +66,17 @@ class PostgresSessionQueries:
     ) -> tuple[Family, User, datetime] | None:
         """See ``domain.ports.SessionQueries.family_of_session``."""
         of_session = select(sessions.c.family_id).where(sessions.c.session_id == session_id)
-        return await self._family(of_session)
+        return await self._family(sessions.c.family_id == of_session.scalar_subquery())
 
     async def family(self, family_id: FamilyId) -> tuple[Family, User, datetime] | None:
         """See ``domain.ports.SessionQueries.family``."""
-        return await self._family(select(literal_column("CAST(:id AS uuid)")).params(id=family_id))
+        return await self._family(sessions.c.family_id == family_id)
 
-    async def _family(self, of: Select[Any]) -> tuple[Family, User, datetime] | None:
-        """Any: the subselect yields one id, whatever SQLAlchemy takes its type to be."""
+    async def _family(self, which: ColumnElement[bool]) -> tuple[Family, User, datetime] | None:
         statement = (
             select(*_SESSION, *_USER, _CLOCK)
             .join(users, users.c.user_id == sessions.c.user_id)
-            .where(sessions.c.family_id == of.scalar_subquery())
+            .where(which)
             .order_by(sessions.c.ordinal)
         )
         async with queries(self._engine) as connection:

@@ -20,7 +20,6 @@ import orjson
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     ProcessCollector,
     disable_created_metrics,
 )
@@ -321,7 +320,6 @@ class Metrics:
         registry.register(self._requests)
         self._refreshes = counter("refreshes", "Refreshes, by what they came to.", "outcome")
         self._logins = counter("logins", "Sign-ins, by what they came to.", "outcome")
-        self._events = counter("events_appended", "Events appended to the log.", "type")
         self._swept = Counter(
             "sessiontrail_families_swept", "Families that the sweep ended.", registry=registry
         )
@@ -329,17 +327,6 @@ class Metrics:
         self._limiter_degraded = Counter(
             "sessiontrail_rate_limiter_degraded",
             "Attempts counted in process because the shared storage was away.",
-            registry=registry,
-        )
-        self._store_unavailable = Counter(
-            "sessiontrail_store_unavailable",
-            "Requests and jobs that the database could not serve.",
-            registry=registry,
-        )
-        self._tail_lag = Gauge(
-            "sessiontrail_tail_lag_seconds",
-            "Age of the oldest event that a reader has not dealt with.",
-            ["reader"],
             registry=registry,
         )
 
@@ -362,10 +349,6 @@ class Metrics:
         """One sign-in came to this."""
         self._logins[outcome].inc()
 
-    def events_appended(self, event_type: str, count: int = 1) -> None:
-        """So many events of a type were appended."""
-        self._events[event_type].inc(count)
-
     def swept(self, count: int) -> None:
         """The sweep ended so many families."""
         self._swept.inc(count)
@@ -377,14 +360,6 @@ class Metrics:
     def rate_limiter_degraded(self) -> None:
         """One attempt was counted in process because the shared storage was away."""
         self._limiter_degraded.inc()
-
-    def store_unavailable(self) -> None:
-        """The database could not serve a request or a job."""
-        self._store_unavailable.inc()
-
-    def tail_lag(self, reader: str, seconds: float) -> None:
-        """A reader is so far behind."""
-        self._tail_lag.labels(reader).set(seconds)
 
     def render(self) -> tuple[bytes, str]:
         """The Prometheus text exposition and its content type."""

@@ -16,7 +16,7 @@ from domain.events.families import EndReason
 from domain.events.users import UserOrigin
 from domain.family import fold_new
 from domain.family_decisions import RevokeFamily, StartSession, decide
-from domain.ids import FamilyId, UserId
+from domain.ids import FamilyId, UserId, parse_uuid
 from domain.ports import Executed, SignIn, Subject
 from domain.refusals import Refusal
 from domain.user import (
@@ -101,6 +101,8 @@ class PostgresUserCommands:
         self, subject: str, family_id: FamilyId, command: StartSession, cause: Cause
     ) -> Executed | Refusal:
         """See ``domain.ports.UserCommands.open_external_session``."""
+        if await self._is_user_id(subject):
+            return Refusal.DUPLICATE_USER  # or a backend's token would pass for a local user's
         user_id = await self._external_user(subject, command.user_id, cause)
         return await self.open_session(
             0, family_id, msgspec.structs.replace(command, user_id=user_id), cause
@@ -190,6 +192,10 @@ class PostgresUserCommands:
         data_key = self._data_keys.unwrap(wrapped, user_id)
         await append_user(connection, None, user, decision.events, cause, data_key, at)
         return user
+
+    async def _is_user_id(self, subject: str) -> bool:
+        parsed = parse_uuid(subject)
+        return parsed is not None and await self.find(UserId(parsed)) is not None
 
     async def _external_user(self, subject: str, new_id: UserId, cause: Cause) -> UserId:
         """The user behind a backend's subject, registered now if it was never seen."""

@@ -4,23 +4,30 @@ A difference says which value was expected and which was found, unless the colum
 it says only that the two differ.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import msgspec
 
 from domain.events.personal import Sealed
+from domain.events.users import Role, UserOrigin
 from domain.family import Family
 from domain.ids import UserId
 from domain.user import User
-from projections.folding import DamagedStream
-from projections.session_rows import SessionRow, StillSealedError, rows_of
-
-SESSIONS_TABLE = "sessions"
-USERS_TABLE = "users"
-
-_PERSONAL = frozenset({"client", "device_name", "username", "external_subject"})
+from projections.folding import (
+    FAMILIES,
+    USERS,
+    DamagedStream,
+    FoldRules,
+    Opener,
+    StateT,
+    open_family,
+    open_user,
+)
+from projections.session_rows import SessionRow, StillSealedError, family_of, rows_of
 
 
 class UserRow(msgspec.Struct, frozen=True):
@@ -61,6 +68,78 @@ def user_row_of(user: User) -> UserRow:
         user.disabled_at,
         user.credential_epoch,
     )
+
+
+def user_of_row(row: UserRow) -> User:
+    """The user that a row stands for."""
+    return User(
+        user_id=row.user_id,
+        version=row.version,
+        origin=UserOrigin(row.origin),
+        username=row.username,
+        external_subject=row.external_subject,
+        roles=tuple(map(Role, row.roles)),
+        registered_at=row.registered_at,
+        disabled_at=row.disabled_at,
+        credential_epoch=row.credential_epoch,
+    )
+
+
+RowT = TypeVar("RowT", SessionRow, UserRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection(Generic[StateT, RowT]):
+    """A table that holds the fold of one kind of stream.
+
+    Attributes:
+        table: Its name.
+        key: Its primary key; also the attribute of a row that has it.
+        owner: The column that has the id of the stream's state, which may have several rows; also
+            the attribute of a row or state that has it.
+        personal: Columns that are null once the user is erased.
+        row: The struct whose fields are the columns.
+        rules: How its streams are folded.
+        opened: Opens what a folded state holds sealed.
+        rows_of: The rows that stand for a state.
+        state_of: The state that its rows, in order, stand for.
+    """
+
+    table: str
+    key: str
+    owner: str
+    personal: tuple[str, ...]
+    row: type[RowT]
+    rules: FoldRules[StateT]
+    opened: Callable[[StateT, Opener], StateT]
+    rows_of: Callable[[StateT], Sequence[RowT]]
+    state_of: Callable[[Sequence[RowT]], StateT]
+
+
+SESSIONS = Projection[Family, SessionRow](
+    table="sessions",
+    key="session_id",
+    owner="family_id",
+    personal=("client", "device_name"),
+    row=SessionRow,
+    rules=FAMILIES,
+    opened=open_family,
+    rows_of=rows_of,
+    state_of=family_of,
+)
+USER_ROWS = Projection[User, UserRow](
+    table="users",
+    key="user_id",
+    owner="user_id",
+    personal=("username", "external_subject"),
+    row=UserRow,
+    rules=USERS,
+    opened=open_user,
+    rows_of=lambda user: [user_row_of(user)],
+    state_of=lambda rows: user_of_row(rows[0]),
+)
+
+_PERSONAL = frozenset(SESSIONS.personal + USER_ROWS.personal)
 
 
 class DifferenceKind(StrEnum):
@@ -113,24 +192,22 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
-def family_differences(family: Family, found: Sequence[SessionRow]) -> list[Difference]:
-    """How the rows of a family differ from its state.
+def differences(
+    projection: Projection[StateT, RowT], state: StateT, found: Sequence[RowT]
+) -> list[Difference]:
+    """How the rows of one state differ from it.
 
     Args:
-        family: As folded, its personal data opened.
-        found: Every row of ``sessions`` with its family id.
+        projection: Which table they are from.
+        state: As folded, its personal data opened.
+        found: Every row that the table has for it.
 
     Raises:
         StillSealedError: Its personal data was not opened.
     """
-    expected = {row.session_id: row for row in rows_of(family)}
-    return _row_differences(SESSIONS_TABLE, expected, {row.session_id: row for row in found})
-
-
-def user_differences(user: User, found: Sequence[UserRow]) -> list[Difference]:
-    """How the row of a user differs from their state; arguments and errors as for a family."""
-    expected = {user.user_id: user_row_of(user)}
-    return _row_differences(USERS_TABLE, expected, {row.user_id: row for row in found})
+    expected = {getattr(row, projection.key): row for row in projection.rows_of(state)}
+    present = {getattr(row, projection.key): row for row in found}
+    return _row_differences(projection.table, expected, present)
 
 
 def damage(stream: DamagedStream) -> Difference:
@@ -153,25 +230,23 @@ def _row_differences(
     expected: Mapping[str, SessionRow | UserRow],
     found: Mapping[str, SessionRow | UserRow],
 ) -> list[Difference]:
-    differences = []
+    result = []
     for key, row in expected.items():
         other = found.get(key)
         if other is None:
-            differences.append(
-                Difference(kind=DifferenceKind.MISSING_ROW, table=table, key=key)
-            )
-        elif row != other:
-            differences.extend(_column_differences(table, key, row, other))
-    differences.extend(extra_row(table, key) for key in found if key not in expected)
-    return differences
+            result.append(Difference(kind=DifferenceKind.MISSING_ROW, table=table, key=key))
+        else:
+            result.extend(_column_differences(table, key, row, other))
+    result.extend(extra_row(table, key) for key in found if key not in expected)
+    return result
 
 
 def _column_differences(
     table: str, key: str, expected: SessionRow | UserRow, found: SessionRow | UserRow
 ) -> Iterable[Difference]:
     for column in expected.__struct_fields__:
-        one, other = _plain(getattr(expected, column)), _plain(getattr(found, column))
-        if one == other and type(one) is type(other):
+        one, other = getattr(expected, column), getattr(found, column)
+        if one == other or _meaning(one) == _meaning(other):
             continue
         shown = column not in _PERSONAL
         yield Difference(
@@ -184,8 +259,8 @@ def _column_differences(
         )
 
 
-def _plain(value: object) -> object:
-    """The value itself; of JSON text what it means, for ``jsonb`` keeps no spelling."""
+def _meaning(value: object) -> object:
+    """The value itself; of JSON text what it says, for ``jsonb`` keeps no spelling."""
     return msgspec.json.decode(value) if isinstance(value, bytes | msgspec.Raw) else value
 
 

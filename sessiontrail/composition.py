@@ -143,12 +143,6 @@ async def running_service(
         stack.callback(passwords.close)
         if settings.wants_demo:
             await ensure_demo_user(store.users, passwords, cause_of("demo"))
-        limits = rate_limits(
-            settings.redis_url,
-            settings.rate_limit_rules(),
-            labelled_key(keys.masters, "rate limit keys"),
-        )
-        stack.push_async_callback(limits.close)
         failures = SignInFailureCounter(
             store.engine, store.data_keys, labelled_key(keys.masters, "source streams")
         )
@@ -156,6 +150,13 @@ async def running_service(
         access_log = AccessLog(stack.enter_context(_access_log_stream(settings)))
         stack.callback(access_log.flush)
         telemetry = Telemetry(access_log)
+        limits = rate_limits(
+            settings.redis_url,
+            settings.rate_limit_rules(),
+            labelled_key(keys.masters, "rate limit keys"),
+            telemetry.rate_limiter_degraded,
+        )
+        stack.push_async_callback(limits.close)
         services = Services(
             families=lanes,
             users=store.users,

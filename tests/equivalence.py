@@ -109,9 +109,7 @@ async def _assert_users_are_folds(
         assert row == folded
 
 
-def _opened(
-    recorded: RecordedEvent, keys: dict[str, bytes], data_keys: DataKeys
-) -> PersonalPart:
+def _opened(recorded: RecordedEvent, keys: dict[str, bytes], data_keys: DataKeys) -> PersonalPart:
     part = recorded.personal
     if not isinstance(part, Sealed) or recorded.subject_id is None:
         return part

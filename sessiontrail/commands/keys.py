@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from infra.key_files import rotate_master_key, rotate_token_key
+from infra.key_files import create_key_file, rotate_master_key, rotate_token_key
 from infra.settings import load_settings
 from infra.signing_keys import SigningAlgorithm, SigningKeyRecord
-from sessiontrail.commands.context import operator_cause, print_table, run, say, store
+from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
 
 app = typer.Typer(help="List, rotate and withdraw keys.", no_args_is_help=True)
 
@@ -21,6 +21,16 @@ class KeyKind(StrEnum):
     SIGNING = "signing"
     TOKEN = "token"
     MASTER = "master"
+
+
+@app.command()
+def init() -> None:
+    """Make a key file with fresh master and token keys, for a service on your own PostgreSQL."""
+    path = load_settings().keys_path
+    if not create_key_file(path):
+        msg = f"there is a key file already: {path}"
+        raise CommandError(msg)
+    say(f"Made {path}. Back it up, and give every process of the service this same file.")
 
 
 @app.command()
@@ -36,6 +46,10 @@ def rotate(
     """Make a new key; the ones before it go on verifying what they signed, until it expires."""
     settings = load_settings()
     if kind is not KeyKind.SIGNING:
+        variable = settings.token_keys if kind is KeyKind.TOKEN else settings.master_keys
+        if variable is not None:
+            msg = f"the {kind.value} keys come from the environment: add the new one there"
+            raise CommandError(msg)
         rotated = rotate_token_key if kind is KeyKind.TOKEN else rotate_master_key
         key_id = rotated(settings.keys_path)
         when = "in some seconds" if kind is KeyKind.TOKEN else "from the next start on"

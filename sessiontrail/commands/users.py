@@ -12,7 +12,7 @@ from domain.events.users import Role, UserOrigin
 from domain.ids import UserId, parse_uuid
 from domain.refusals import Refusal
 from domain.texts import InvalidTextError, accept_new_password, normalise_username
-from domain.user import RegisterUser, User
+from domain.user import ChangeRoles, EnableUser, RegisterUser, User, UserCommand
 from infra.ids import new_uuid
 from infra.password_hashing import PasswordHashing, load_blocklist
 from infra.postgres import queries
@@ -83,6 +83,34 @@ def disable(user: Annotated[str, typer.Argument(help="User name or id")]) -> Non
         say(f"Disabled {user}; {ended} session families ended.")
 
     run(work)
+
+
+@app.command()
+def enable(user: Annotated[str, typer.Argument(help="User name or id")]) -> None:
+    """Allow a disabled user to sign in again."""
+    run(lambda: _command(user, EnableUser(), f"{user} is not disabled"))
+    say(f"Enabled {user}.")
+
+
+@app.command()
+def roles(
+    user: Annotated[str, typer.Argument(help="User name or id")],
+    role: Annotated[
+        list[Role] | None, typer.Option(help="A staff role; repeat for several, leave out for none")
+    ] = None,
+) -> None:
+    """Set a user's staff roles; those not named are taken away."""
+    wanted = tuple(role or ())
+    run(lambda: _command(user, ChangeRoles(wanted), f"{user} has these roles already"))
+    say(f"{user}: {', '.join(wanted) or 'no roles'}.")
+
+
+async def _command(user: str, command: UserCommand, if_refused: str) -> None:
+    async with store() as opened:
+        found = await find_user(opened, user)
+        changed = await opened.users.command(found.user_id, command, operator_cause())
+    if isinstance(changed, Refusal):
+        raise CommandError(if_refused)
 
 
 @app.command("list")

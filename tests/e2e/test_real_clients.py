@@ -632,7 +632,8 @@ def test_a_slow_or_aborted_body_holds_nobody_up_and_is_no_fault(
         assert slow.status() == 400
 
     def aborted_are_logged() -> bool:
-        return shared_service.log()[before:].count(f'"{path}"') >= 4
+        lines = [json.loads(line) for line in shared_service.log()[before:].splitlines()]
+        return [line["status"] for line in lines if line["method"] == "POST"] == [400] * 4
 
     until(aborted_are_logged, "the aborted requests are in the access log")
     logged = shared_service.log()[before:]
@@ -678,7 +679,7 @@ def test_what_is_not_http_ends_in_an_error_and_not_in_a_hang(
             connection.send(sent)
             connection.socket.shutdown(socket.SHUT_WR)
             received = connection.socket.recv(65536)
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError:  # the service has closed already
             received = b""
 
     assert received == b"" or received.split()[1][:1] == b"4", received

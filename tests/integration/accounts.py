@@ -178,4 +178,3 @@ async def at_work(lanes: RefreshLanes) -> AsyncIterator[RefreshLanes]:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
-

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.client import ClientContext
+from domain.events.envelope import NewEvent
 from domain.events.families import EndReason
 from domain.events.personal import Sealed
 from domain.family_decisions import EndSession, FamilyCommand, RenameSession
@@ -135,12 +136,12 @@ async def test_a_family_starts_once(
     again = FamilyAppend(
         before=None,
         after=family,
-        events=[],
+        events=[(NewEvent(started.event), cause())],
         data_key=data_keys.unwrap(loaded[session.family_id].wrapped_key or b"", family.user_id),
         at=started.occurred_at,
     )
 
-    with pytest.raises((StreamConflictError, psycopg.errors.UniqueViolation)):
+    with pytest.raises(StreamConflictError):
         await insert_families(connection, [again])
 
     assert await event_types(conninfo, session.family_id) == ["SessionStarted"]
@@ -239,8 +240,7 @@ async def test_batches_that_overlap_in_any_order_never_wait_in_a_circle(
                 )
                 shuffled.shuffle(chosen)
                 batch = [
-                    rename(loaded[session.family_id].family.version, session)
-                    for session in chosen
+                    rename(loaded[session.family_id].family.version, session) for session in chosen
                 ]
                 appends = [
                     append
@@ -266,62 +266,56 @@ async def test_batches_that_overlap_in_any_order_never_wait_in_a_circle(
 
 # ----------------------------------------------------------------------------- append-only
 
-TAMPERING = {
-    "change": "UPDATE events SET actor = 'user:mallory'",
-    "change of nothing": "UPDATE events SET actor = 'user:mallory' WHERE false",
-    "removal": "DELETE FROM events",
-    "emptying": "TRUNCATE events",
-    "emptying with what hangs on it": "TRUNCATE events CASCADE",
-}
-
-
-@pytest.mark.parametrize("statement", TAMPERING.values(), ids=TAMPERING.keys())
-async def test_the_services_role_can_neither_change_nor_remove_an_event(
-    accounts: Accounts, conninfo: str, statement: str
-) -> None:
-    session = await accounts.sign_in()
-
-    with (
-        psycopg.connect(conninfo) as connection,
-        pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"),
-    ):
-        connection.execute(statement.encode())
-
-    assert await event_types(conninfo, session.family_id) == ["SessionStarted"]
-
-
-@pytest.mark.parametrize("statement", TAMPERING.values(), ids=TAMPERING.keys())
-async def test_even_the_owner_is_stopped_by_the_trigger(
-    accounts: Accounts, conninfo: str, owner_conninfo: str, statement: str
-) -> None:
-    session = await accounts.sign_in()
-
-    with (
-        psycopg.connect(owner_conninfo) as connection,
-        pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"),
-    ):
-        connection.execute(statement.encode())
-
-    assert await event_types(conninfo, session.family_id) == ["SessionStarted"]
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "ALTER TABLE events DISABLE TRIGGER events_append_only",
-        "DROP TRIGGER events_append_only ON events",
-        "DROP TABLE events",
-        "SET session_replication_role = replica",
-        "CREATE OR REPLACE FUNCTION events_are_append_only() RETURNS trigger"
-        " LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-        "GRANT UPDATE ON events TO sessiontrail",
-    ],
+TAMPERING = (
+    "UPDATE events SET actor = 'user:mallory'",
+    "UPDATE events SET actor = 'user:mallory' WHERE false",
+    "DELETE FROM events",
+    "TRUNCATE events",
+    "TRUNCATE events CASCADE",
 )
-def test_the_services_role_cannot_take_the_guard_away(conninfo: str, statement: str) -> None:
-    with psycopg.connect(conninfo) as connection, pytest.raises(psycopg.Error) as refused:
-        connection.execute(statement.encode())
+DISARMING = (
+    "ALTER TABLE events DISABLE TRIGGER events_append_only",
+    "DROP TRIGGER events_append_only ON events",
+    "DROP TABLE events",
+    "SET session_replication_role = replica",
+    (
+        "CREATE OR REPLACE FUNCTION events_are_append_only() RETURNS trigger"
+        " LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    ),
+)
 
-    assert refused.value.sqlstate == "42501"  # insufficient_privilege
+
+async def test_the_services_role_can_neither_change_nor_remove_an_event(
+    accounts: Accounts, conninfo: str
+) -> None:
+    session = await accounts.sign_in()
+
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in TAMPERING:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                connection.execute(statement.encode())
+
+    assert await event_types(conninfo, session.family_id) == ["SessionStarted"]
+
+
+async def test_even_the_owner_is_stopped_by_the_trigger(
+    accounts: Accounts, conninfo: str, owner_conninfo: str
+) -> None:
+    session = await accounts.sign_in()
+
+    with psycopg.connect(owner_conninfo, autocommit=True) as connection:
+        for statement in TAMPERING:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+                connection.execute(statement.encode())
+
+    assert await event_types(conninfo, session.family_id) == ["SessionStarted"]
+
+
+def test_the_services_role_cannot_take_the_guard_away(conninfo: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in DISARMING:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
 
 
 def test_the_services_role_cannot_choose_an_events_position(conninfo: str) -> None:

@@ -393,38 +393,31 @@ def test_every_other_metric_counts_what_its_name_says() -> None:
     metrics.refresh("rotated")
     metrics.refresh("rotated")
     metrics.login("refused")
-    metrics.events_appended("SessionStarted", 3)
     metrics.swept(5)
     metrics.rate_limited("login_per_network")
     metrics.rate_limiter_degraded()
-    metrics.store_unavailable()
-    metrics.tail_lag("relay", 1.5)
-    metrics.tail_lag("relay", 0.5)
 
     assert value(metrics, "refreshes_total", outcome="rotated") == 2
     assert value(metrics, "logins_total", outcome="refused") == 1
-    assert value(metrics, "events_appended_total", type="SessionStarted") == 3
     assert value(metrics, "families_swept_total") == 5
     assert value(metrics, "rate_limited_total", limit="login_per_network") == 1
     assert value(metrics, "rate_limiter_degraded_total") == 1
-    assert value(metrics, "store_unavailable_total") == 1
-    assert value(metrics, "tail_lag_seconds", reader="relay") == 0.5
 
 
 def test_two_services_in_one_process_do_not_share_metrics() -> None:
     one, other = Metrics(), Metrics()
 
-    one.store_unavailable()
+    one.rate_limiter_degraded()
 
-    assert value(one, "store_unavailable_total") == 1
-    assert value(other, "store_unavailable_total") == 0
+    assert value(one, "rate_limiter_degraded_total") == 1
+    assert value(other, "rate_limiter_degraded_total") == 0
 
 
 def test_the_exposition_is_what_prometheus_asks_for() -> None:
     body, content_type = Metrics().render()
 
     assert content_type.startswith("text/plain")
-    assert b"# TYPE sessiontrail_store_unavailable_total counter" in body
+    assert b"# TYPE sessiontrail_rate_limiter_degraded_total counter" in body
     assert b"_created" not in body
 
 
