@@ -262,11 +262,3 @@ def _names(if_none_match: str, etag: str) -> bool:
     """Whether the condition names the tag; weak tags compare as strong ones (RFC 9110 §13.1.2)."""
     named = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     return etag in named or named == {"*"}
-
-
-def _holds(headers: Headers, tag: str) -> bool:
-    """Whether the client has that version already (RFC 9110 §13.1.2, compared weakly)."""
-    held = [
-        each.strip() for each in headers.get(b"if-none-match", b"").decode("latin-1").split(",")
-    ]
-    return "*" in held or tag in {each.removeprefix("W/") for each in held}

@@ -14,6 +14,7 @@ from bench.dataset import make_history
 from bench.environment import PASSWORD, USERNAME, Bench, Service, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, finish_load, run_load, start_load
+from bench.rebuild import rebuild_in_own_process
 
 CONCURRENCY = 32
 _ROUNDS = 5
@@ -161,8 +162,6 @@ def _generation_figures(on: Bench, long_lived: list[str], say: Say) -> list[Figu
 
 
 def _rebuild_figures(on: Bench, say: Say) -> list[Figure]:
-    from bench.rebuild import rebuild_in_own_process  # noqa: PLC0415
-
     conninfo = on.conninfo("history", user="postgres")
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")

@@ -35,7 +35,8 @@ _BATCH = 2_000
 _EVERYTHING = "1:1:"
 """A snapshot that sees no transaction: what happened since is the whole log."""
 _FEW_EVENTS = 500
-_MAX_ROUNDS = 50
+_MAX_ROUNDS = 5
+_LOCK_ATTEMPTS = 10
 
 _EVENTS = """
 SELECT stream, version, type, schema_version, occurred_at, convert_to(data::text, 'UTF8'),
@@ -61,7 +62,7 @@ SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, %b)
 
 # Somebody erased while the fold was under way must not come back with it.
 _FORGET_ERASED = """
-UPDATE rebuilt_{table} r SET ({personal}) = (SELECT NULL, NULL)
+UPDATE rebuilt_{table} r SET ({personal}) = (NULL, NULL)
  WHERE num_nonnulls({personal}) > 0
    AND NOT EXISTS (SELECT FROM data_keys k WHERE k.subject_id = r.user_id)
 """
@@ -127,17 +128,16 @@ async def verify_projections(
         StoreUnavailableError: The database went away.
     """
     async with _snapshot(engine) as reader:
-        count = await _Count.of_events(reader, progress)
+        counted = await _counter(reader, progress)
         for projection in _PROJECTIONS:
-            batches = _states(reader, reader, projection, data_keys, _EVERYTHING, count)
-            async with aclosing(batches):
-                async for batch in batches:
-                    for difference in await _differences(reader, projection, batch):
+            states = _states(reader, projection, data_keys, _EVERYTHING, counted)
+            async with aclosing(states):
+                async for batch in states:
+                    for difference in await _compared(reader, projection, batch):
                         yield difference
             async with reader.cursor("rows_without_stream") as cursor:
-                await cursor.execute(
-                    _sql(_ROWS_WITHOUT_STREAM, projection), {"prefix": projection.rules.prefix}
-                )
+                statement = _sql(_ROWS_WITHOUT_STREAM, projection)
+                await cursor.execute(statement, {"prefix": projection.rules.prefix})
                 async for (key,) in cursor:
                     yield extra_row(projection.table, key)
 
@@ -178,14 +178,115 @@ async def rebuild_projections(
         since, _ = await _round(engine, builder, data_keys, _EVERYTHING, progress)
         for _ in range(_MAX_ROUNDS):
             since, events = await _round(engine, builder, data_keys, since)
-            if events > _FEW_EVENTS:
-                continue
+            if events < _FEW_EVENTS:
+                break
+        for _ in range(_LOCK_ATTEMPTS):
             try:
                 async with builder.transaction():
                     await _lock_tables(builder)
                     await _round(engine, builder, data_keys, since)
                     return [await _replace(builder, projection) for projection in _PROJECTIONS]
             except psycopg.errors.LockNotAvailable:
-                continue
-    msg = "the tables could not be locked: other transactions hold them, or write too much"
+                since, _ = await _round(engine, builder, data_keys, since)
+    msg = "other transactions keep the tables locked: find them in pg_stat_activity"
     raise StoreUnavailableError(msg)
+
+
+# ---------------------------------------------------------------------------- reading and folding
+
+
+@asynccontextmanager
+async def _snapshot(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """A connection that sees one instant of the database; having no transaction id, it does not
+    hold back the tail of the log, however long it reads."""
+    async with transaction(engine) as connection:
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # A cursor is read to its end here, so it is planned for that.
+        await connection.execute("SET LOCAL cursor_tuple_fraction = 1")
+        await connection.execute("SET LOCAL work_mem = '64MB'")
+        yield connection
+
+
+async def _counter(reader: Connection, progress: Progress) -> Callable[[int], None]:
+    """Adds up what was folded and tells."""
+    prefixes = [projection.rules.prefix for projection in _PROJECTIONS]
+    cursor = await reader.execute(
+        "SELECT count(*) FROM events WHERE starts_with(stream, %s) OR starts_with(stream, %s)",
+        prefixes,
+    )
+    total = (await cursor.fetchall())[0][0]
+    done = 0
+
+    def counted(events: int) -> None:
+        nonlocal done
+        done += events
+        progress(done, total)
+
+    return counted
+
+
+async def _states(
+    reader: Connection,
+    projection: _AnyProjection,
+    data_keys: DataKeys,
+    since: str,
+    counted: Callable[[int], None],
+    builder: Connection | None = None,
+) -> AsyncIterator[list[Any]]:
+    """Fold what happened since a snapshot, on the states in the rebuilt tables if there are any.
+
+    Yields:
+        States of the projection with their personal data opened, and ``DamagedStream``.
+    """
+    fold = Fold(projection.rules)
+    async with reader.cursor("events") as cursor:
+        parameters = {"prefix": projection.rules.prefix, "since": since}
+        await cursor.execute(_EVENTS, parameters, binary=True)
+        while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
+            known = {} if builder is None else await _known(builder, projection, records)
+            ended = list(fold.feed(records, known))
+            counted(len(records))
+            yield await _opened(reader, projection, data_keys, ended)
+    yield await _opened(reader, projection, data_keys, list(fold.finish()))
+
+
+async def _known(
+    builder: Connection, projection: _AnyProjection, events: Sequence[StoredEvent]
+) -> dict[str, Any]:
+    """What the rebuilt table has of the streams of these events."""
+    owners = {event[0].removeprefix(projection.rules.prefix) for event in events}
+    rows = await _rows(builder, projection, "rebuilt_" + projection.table, owners)
+    return {owner: projection.state_of(rows[owner]) for owner in rows}
+
+
+async def _opened(
+    reader: Connection, projection: _AnyProjection, data_keys: DataKeys, ended: list[Any]
+) -> list[Any]:
+    subjects = {each.user_id for each in ended if not isinstance(each, DamagedStream)}
+    cursor = await reader.execute(
+        "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])",
+        (list(filter(parse_uuid, subjects)),),
+        binary=True,
+    )
+    wrapped = dict(await cursor.fetchall())
+    return [
+        each
+        if isinstance(each, DamagedStream)
+        else _open(projection, data_keys, each, wrapped.get(each.user_id))
+        for each in ended
+    ]
+
+
+def _open(
+    projection: _AnyProjection,
+    data_keys: DataKeys,
+    state: Any,  # noqa: ANN401 (of the projection)
+    wrapped_key: bytes | None,
+) -> Any:  # noqa: ANN401 (a state too, or DamagedStream)
+    if wrapped_key is None:
+        return projection.opened(state, nothing_left)
+    try:
+        return projection.opened(state, data_keys.unwrap(wrapped_key, state.user_id).open)
+    except UnsealError as error:
+        stream = projection.rules.prefix + getattr(state, projection.owner)
+        return DamagedStream(Stream(stream), str(error))
