@@ -31,7 +31,7 @@ run: $(RUN_READY) $(APP_READY) ## Set up if needed, then serve on HOST:PORT (def
 	@exec $(BIN)/sessiontrail serve
 
 test: $(DEV_READY) $(APP_READY) ## Run every test; PYTEST_ARGS='-k login -x' narrows it
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
 bench: $(DEV_READY) $(APP_READY) ## Measure, print a table, write bench/out/latest.json
 	$(BIN)/python -m bench

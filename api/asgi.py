@@ -23,6 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 64 * 1024
+_MAX_DISCARDED_BYTES = 8 * 1024 * 1024
+"""What is read of a body that is too large, so that a client still sending it sees the answer."""
 
 _log = logging.getLogger(__name__)
 _COMMON_HEADERS = [
@@ -71,14 +73,16 @@ async def read_body(receive: Receive) -> bytes:
     """
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        if len(body) > MAX_BODY_BYTES:
-            break
+    size = len(body)
+    while message.get("more_body", False) and size <= _MAX_DISCARDED_BYTES:
         message = await receive()
-        body += message.get("body", b"")
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            body += chunk
     if message["type"] == "http.disconnect":
         raise ProblemError(ProblemKind.MALFORMED, "the client went away")
-    if len(body) > MAX_BODY_BYTES:
+    if size > MAX_BODY_BYTES:
         raise ProblemError(ProblemKind.TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes are accepted")
     return body
 

@@ -10,6 +10,7 @@ from api.problems import PROBLEM_JSON
 from api.requests import ClientReader
 from api.schemas import Problem
 
+SCHEMA_REF = "#/components/schemas/"
 _MEANINGS = {
     400: "The request cannot be read",
     401: "Not authenticated",
@@ -38,6 +39,15 @@ def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 (
         }
         for status in sorted({400, 413, 503, *statuses})
     }
+
+
+def body_of(content_type: str, schema: str, *, required: bool) -> dict[str, Any]:
+    """The ``requestBody`` of an operation that reads its body itself.
+
+    Any: a part of an OpenAPI document.
+    """
+    content = {content_type: {"schema": {"$ref": SCHEMA_REF + schema}}}
+    return {"required": required, "content": content}
 
 
 def answered_with(answer: Answer, extra: Mapping[str, str] | None = None) -> Response:

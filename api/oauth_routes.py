@@ -30,6 +30,17 @@ from domain.user import User
 
 router = APIRouter(tags=["oauth"])
 
+_JWKS = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {
+        "keys": {
+            "type": "array",
+            "items": {"type": "object", "required": ["kty", "use", "alg", "kid"]},
+        }
+    },
+}
+
 _FORM = "application/x-www-form-urlencoded"
 _OAUTH_PROBLEMS = {
     **PROBLEMS(),
@@ -106,7 +117,10 @@ def _empty_ok() -> Response:
     response_model=Introspection,
     response_model_exclude_none=True,
     responses=_OAUTH_PROBLEMS,
-    openapi_extra=_form_schema("token", token_type_hint="", client_id="", client_secret=""),
+    openapi_extra={
+        **_form_schema("token", token_type_hint="", client_id="", client_secret=""),
+        "security": [{"serviceKeyBasic": []}, {"serviceKey": []}, {}],  # or in the form
+    },
 )
 async def introspect(request: Request, services: ServicesIn, headers: HeadersIn) -> Response:
     """Whether a token is live right now (RFC 7662).
@@ -248,7 +262,14 @@ async def metadata(services: ServicesIn) -> dict[str, object]:
     }
 
 
-@router.get("/.well-known/jwks.json", responses={304: {"description": "Not modified"}})
+@router.get(
+    "/.well-known/jwks.json",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/jwk-set+json": {"schema": _JWKS}}},
+        304: {"description": "Not modified"},
+    },
+)
 async def jwks(services: ServicesIn, headers: HeadersIn) -> Response:
     """The keys that access tokens are signed with, published before they sign (RFC 7517)."""
     published = services.keys.jwks(services.now())

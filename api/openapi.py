@@ -6,14 +6,38 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from api.fast import PROBLEMS
+from api.fast import PROBLEMS, SCHEMA_REF, body_of
 from api.problems import PROBLEM_JSON
+from api.requests import REFRESH_COOKIE
 from api.schemas import OAuthErrorModel, OAuthTokens, Problem, RefreshBody, Tokens
 
 JsonObject = dict[str, Any]
 """A part of an OpenAPI document. Any: JSON of any shape."""
 
-_REF = "#/components/schemas/"
+_SECURITY_SCHEMES = {
+    "accessToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The access token of a session",
+    },
+    "refreshCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": REFRESH_COOKIE,
+        "description": "The refresh token of a browser",
+    },
+    "serviceKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The key of a trusted backend",
+    },
+    "serviceKeyBasic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The key of a trusted backend: its id, and all of it as the password",
+    },
+}
 
 
 def openapi_of(app: FastAPI) -> JsonObject:
@@ -27,7 +51,12 @@ def openapi_of(app: FastAPI) -> JsonObject:
             license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         )
         _add_direct_endpoints(document)
-        _take_away_fastapi_validation(document)
+        document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+        for path in document["paths"].values():
+            for operation in path.values():
+                _correct_responses(operation)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -46,10 +75,11 @@ def _add_direct_endpoints(document: JsonObject) -> None:
             "access token and the token's successor, which comes back the same way. A retry of the "
             "last exchange by the same client gets the same successor; any other use of a token "
             "that was exchanged before revokes its session family.",
-            "requestBody": _body("application/json", RefreshBody, required=False),
+            "requestBody": body_of("application/json", "RefreshBody", required=False),
+            "security": [{"refreshCookie": []}, {}],  # or in the body
             "responses": {
                 "200": _answer("The session's new tokens", "application/json", Tokens),
-                **_problems(401, 403, 405, 429),
+                **_problems(401, 403, 415, 429),
             },
         }
     }
@@ -76,7 +106,7 @@ def _add_direct_endpoints(document: JsonObject) -> None:
                 },
             },
             "responses": {
-                **_problems(405, 429),
+                **_problems(429),
                 "200": _answer("New tokens", "application/json", OAuthTokens),
                 "400": _answer("RFC 6749 §5.2", "application/json", OAuthErrorModel),
                 "401": _answer("Client not accepted", "application/json", OAuthErrorModel),
@@ -86,18 +116,13 @@ def _add_direct_endpoints(document: JsonObject) -> None:
 
 
 def _add_schema(schemas: JsonObject, model: type[BaseModel]) -> None:
-    schema = model.model_json_schema(ref_template=_REF + "{model}")
+    schema = model.model_json_schema(ref_template=SCHEMA_REF + "{model}")
     schemas.update(schema.pop("$defs", {}))
     schemas[model.__name__] = schema
 
 
-def _body(content_type: str, model: type[BaseModel], *, required: bool) -> JsonObject:
-    content = {content_type: {"schema": {"$ref": _REF + model.__name__}}}
-    return {"required": required, "content": content}
-
-
 def _answer(description: str, content_type: str, model: type[BaseModel]) -> JsonObject:
-    content = {content_type: {"schema": {"$ref": _REF + model.__name__}}}
+    content = {content_type: {"schema": {"$ref": SCHEMA_REF + model.__name__}}}
     return {"description": description, "content": content}
 
 
@@ -108,19 +133,25 @@ def _problems(*statuses: int) -> JsonObject:
     }
 
 
-def _take_away_fastapi_validation(document: JsonObject) -> None:
-    """FastAPI documents its own 422 body, which this service never sends."""
-    schemas = document["components"]["schemas"]
-    problem = {"application/problem+json": {"schema": {"$ref": _REF + "Problem"}}}
-    for path in document["paths"].values():
-        for operation in path.values():
-            for status, response in operation["responses"].items():
-                content = response.get("content", {})
-                for described in list(content.values()):
-                    if described.get("schema", {}).get("$ref", "").endswith("HTTPValidationError"):
-                        response["description"] = "A value is not acceptable"
-                        response["content"] = problem
-                if int(status) >= 400 and PROBLEM_JSON in content:  # noqa: PLR2004 (errors)
-                    response["content"] = problem
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
+def _correct_responses(operation: JsonObject) -> None:
+    """Put this service's problems where FastAPI documents its own, and one it cannot know of."""
+    responses = operation["responses"]
+    if _takes_any_text(operation):
+        responses.pop("422", None)
+    problem = {PROBLEM_JSON: {"schema": {"$ref": SCHEMA_REF + "Problem"}}}
+    for response in responses.values():
+        content = response.get("content", {})
+        schemas = [described.get("schema", {}).get("$ref", "") for described in content.values()]
+        if any(schema.endswith("HTTPValidationError") for schema in schemas):
+            response["description"] = "A value is not acceptable"
+            response["content"] = problem
+        elif PROBLEM_JSON in content:
+            response["content"] = problem
+    # Whatever the operation: a body is read before it is ignored.
+    responses.setdefault("413", _problems()["413"])
+
+
+def _takes_any_text(operation: JsonObject) -> bool:
+    """Whether no value is ever unacceptable: parts of the path that name nothing are not found."""
+    places = {parameter["in"] for parameter in operation.get("parameters", ())}
+    return "requestBody" not in operation and places <= {"path"}

@@ -2,9 +2,11 @@
 
 import msgspec
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from api.fast import PROBLEMS
 from api.problems import ProblemError, ProblemKind
+from api.schemas import ProblemPage, Readiness
 from api.security import ServicesIn
 
 router = APIRouter(tags=["operations"])
@@ -18,7 +20,11 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Names what is not ready"}})
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"description": "Names what is not ready", "model": Readiness}},
+)
 async def readyz(services: ServicesIn) -> Response:
     """Whether the service can do its work, and if not, which part of it is not ready."""
     missing = await services.not_ready()
@@ -31,17 +37,17 @@ async def readyz(services: ServicesIn) -> Response:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(services: ServicesIn) -> Response:
     """Counters for Prometheus."""
     body, content_type = services.telemetry.render()
     return Response(body, 200, media_type=content_type)
 
 
-@router.get("/problems/{slug}", responses=PROBLEMS(404))
-async def problem_page(slug: str) -> dict[str, object]:
+@router.get("/problems/{slug}", responses={404: PROBLEMS(404)[404]})
+async def problem_page(slug: str) -> ProblemPage:
     """What a problem type means."""
     kind = _KINDS.get(slug)
     if kind is None:
         raise ProblemError(ProblemKind.NOT_FOUND, "no such problem type")
-    return {"type": kind.uri, "title": kind.title, "status": kind.status}
+    return ProblemPage(type=kind.uri, title=kind.title, status=kind.status)

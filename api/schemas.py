@@ -179,6 +179,21 @@ class Introspection(BaseModel):
     roles: list[str] | None = None
 
 
+class Readiness(BaseModel):
+    """Whether the service can do its work."""
+
+    ready: bool
+    not_ready: dict[str, str] = Field(description="Each part that is not ready, with its reason")
+
+
+class ProblemPage(BaseModel):
+    """What a problem type means."""
+
+    type: str
+    title: str
+    status: int
+
+
 class Problem(BaseModel):
     """RFC 9457."""
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
@@ -20,6 +21,10 @@ from domain.service_keys import ServiceKey, ServiceScope
 from domain.user import User
 
 _BEARER = "bearer "
+
+# For the OpenAPI document only: what is sent is read and judged below.
+_ACCESS_TOKEN = HTTPBearer(scheme_name="accessToken", bearerFormat="JWT", auto_error=False)
+_SERVICE_KEY = HTTPBearer(scheme_name="serviceKey", bearerFormat="stk_…", auto_error=False)
 
 
 def services_of(request: Request) -> Services:
@@ -110,7 +115,10 @@ def insufficient_scope(detail: str) -> ProblemError:
 
 
 async def current_caller(
-    services: ServicesIn, headers: HeadersIn, correlation_id: CorrelationIn
+    services: ServicesIn,
+    headers: HeadersIn,
+    correlation_id: CorrelationIn,
+    _documented: Annotated[object, Depends(_ACCESS_TOKEN)],
 ) -> Caller:
     """The user who calls, their session looked up: an ended one opens no door.
 
@@ -150,7 +158,11 @@ StaffReader = Annotated[Caller, Depends(staff(Role.ANALYST, Role.AUDITOR, Role.A
 StaffActor = Annotated[Caller, Depends(staff(Role.ANALYST, Role.ADMIN))]
 
 
-async def backend(services: ServicesIn, headers: HeadersIn) -> ServiceKey:
+async def backend(
+    services: ServicesIn,
+    headers: HeadersIn,
+    _documented: Annotated[object, Depends(_SERVICE_KEY)],
+) -> ServiceKey:
     """The trusted backend that calls, by the service key in its Authorization header.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answers import cleared_refresh_cookie
-from api.fast import PROBLEMS
+from api.fast import PROBLEMS, body_of
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind, problem_of, rate_limited
 from api.refresh import PresentedTokens
@@ -33,7 +33,15 @@ router = APIRouter(prefix="/v1", tags=["sessions"])
 _ALREADY_OVER = {Refusal.UNKNOWN_SESSION, Refusal.SESSION_ENDED, Refusal.SESSION_EXPIRED}
 
 
-@router.post("/logout", status_code=204, responses=PROBLEMS(401, 403, 415))
+@router.post(
+    "/logout",
+    status_code=204,
+    responses=PROBLEMS(401, 403, 415),
+    openapi_extra={
+        "requestBody": body_of("application/json", "RefreshBody", required=False),
+        "security": [{"refreshCookie": []}, {"accessToken": []}, {}],  # or in the body
+    },
+)
 async def logout(
     request: Request, services: ServicesIn, headers: HeadersIn, correlation_id: CorrelationIn
 ) -> Response:

@@ -26,7 +26,8 @@ from domain.access_tokens import (
 from domain.ids import FamilyId, SessionId
 from domain.ports import StoreUnavailableError
 from infra.sealing import UnsealError
-from infra.signing_keys import Jwks, SigningAlgorithm, SigningKey, SigningKeySet, SigningKeyStore
+from infra.signing_key_set import Jwks, SigningAlgorithm, SigningKey, SigningKeySet
+from infra.signing_keys import SigningKeyStore
 
 MAX_TOKEN_CHARS = 8192
 

@@ -1,52 +1,35 @@
-"""Proving that ``sessions`` and ``users`` are the fold of the log, and making them so again.
+"""Proving that ``sessions`` and ``users`` are the fold of the log, and making them so again."""
 
-Both read the log by stream and version in one snapshot, through a server-side cursor, and fold it
-with ``projections.folding``: memory stays flat, however long the log. Streams come in the order of
-their names' 64-bit hash, which the log's own unique index keeps, so that PostgreSQL may choose
-between that index and a sort, and no collation has a say in it.
-"""
-
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
+from msgspec.json import encode
+from msgspec.structs import asdict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ports import StoreUnavailableError
-from infra.sealing import DataKeys
-from projections.comparison import (
-    SESSIONS,
-    USER_ROWS,
-    Difference,
-    Projection,
-    extra_row,
+from infra.postgres import Connection, JsonDocument, translated_faults
+from infra.projection_folds import (
+    PROJECTIONS,
+    AnyProjection,
+    Progress,
+    counter,
+    folded,
+    name_of_snapshot,
+    rows_of_owners,
+    snapshot,
 )
+from infra.sealing import DataKeys
+from projections.comparison import Difference, damage, differences, extra_row
+from projections.folding import DamagedStream
 
-Progress = Callable[[int, int], None]
-"""Told how many events have been folded, and of how many."""
-
-# Any: the rest of this module treats users and families alike, states, rows and all.
-_AnyProjection = Projection[Any, Any]
-_PROJECTIONS: tuple[_AnyProjection, ...] = (USER_ROWS, SESSIONS)
-
-_BATCH = 2_000
-_EVERYTHING = "1:1:"
-"""A snapshot that sees no transaction: what happened since is the whole log."""
 _FEW_EVENTS = 500
 _MAX_ROUNDS = 5
 _LOCK_ATTEMPTS = 10
-
-_EVENTS = """
-SELECT stream, version, type, schema_version, occurred_at, convert_to(data::text, 'UTF8'),
-       event_id::text, personal
-  FROM events
- WHERE starts_with(stream, %(prefix)s)
-   AND transaction_id >= pg_snapshot_xmin(%(since)s::pg_snapshot)
-   AND NOT pg_visible_in_snapshot(transaction_id, %(since)s::pg_snapshot)
- ORDER BY hashtextextended(stream, 0), version
-"""
+_LOCK_TIMEOUT = "2s"
 
 _ROWS_WITHOUT_STREAM = """
 SELECT {key}::text FROM {table} t
@@ -54,6 +37,10 @@ SELECT {key}::text FROM {table} t
    SELECT FROM events e WHERE e.stream = %(prefix)s || t.{owner}
       AND hashtextextended(e.stream, 0) = hashtextextended(%(prefix)s || t.{owner}, 0))
 """
+
+_CREATE = "CREATE TEMPORARY TABLE rebuilt_{table} (LIKE {table}, PRIMARY KEY ({key}))"
+_CREATE_INDEX = "CREATE INDEX ON rebuilt_{table} ({owner})"
+_CLEAR = "DELETE FROM rebuilt_{table} WHERE {owner} = ANY(%s::uuid[])"
 
 _PUT = """
 INSERT INTO rebuilt_{table} ({columns})
@@ -73,7 +60,7 @@ _REMOVE = """
 DELETE FROM {table} t
  WHERE NOT EXISTS (
    SELECT FROM rebuilt_{table} r
-    WHERE r.{key} = t.{key} AND ROW({r_columns}) IS NOT DISTINCT FROM ROW({t_columns}))
+    WHERE r.{key} = t.{key} AND ROW({ours}) IS NOT DISTINCT FROM ROW({theirs}))
 """
 
 _WRITE = """
@@ -110,7 +97,7 @@ class Rebuilt:
 
 async def verify_projections(
     engine: AsyncEngine, data_keys: DataKeys, progress: Progress
-) -> AsyncIterator[Difference]:
+) -> AsyncGenerator[Difference, None]:
     """Compare ``sessions`` and ``users`` with the fold of the log, in one snapshot.
 
     Nobody waits for it. Run it to its end, or close it (``contextlib.aclosing``).
@@ -127,10 +114,10 @@ async def verify_projections(
         UnknownEventError: A newer build wrote to the log.
         StoreUnavailableError: The database went away.
     """
-    async with _snapshot(engine) as reader:
-        counted = await _counter(reader, progress)
-        for projection in _PROJECTIONS:
-            states = _states(reader, projection, data_keys, _EVERYTHING, counted)
+    async with snapshot(engine) as reader:
+        counted = await counter(reader, progress)
+        for projection in PROJECTIONS:
+            states = folded(reader, projection, data_keys, counted)
             async with aclosing(states):
                 async for batch in states:
                     for difference in await _compared(reader, projection, batch):
@@ -175,118 +162,151 @@ async def rebuild_projections(
     """
     async with _own_connection(engine) as builder:
         await _create_tables(builder)
-        since, _ = await _round(engine, builder, data_keys, _EVERYTHING, progress)
+        since = await _build(engine, builder, data_keys, progress)
         for _ in range(_MAX_ROUNDS):
-            since, events = await _round(engine, builder, data_keys, since)
+            since, events = await _catch_up(engine, builder, data_keys, since)
             if events < _FEW_EVENTS:
                 break
         for _ in range(_LOCK_ATTEMPTS):
             try:
                 async with builder.transaction():
                     await _lock_tables(builder)
-                    await _round(engine, builder, data_keys, since)
-                    return [await _replace(builder, projection) for projection in _PROJECTIONS]
+                    await _catch_up(engine, builder, data_keys, since)
+                    return [await _replace(builder, projection) for projection in PROJECTIONS]
             except psycopg.errors.LockNotAvailable:
-                since, _ = await _round(engine, builder, data_keys, since)
+                since, _ = await _catch_up(engine, builder, data_keys, since)
     msg = "other transactions keep the tables locked: find them in pg_stat_activity"
     raise StoreUnavailableError(msg)
 
 
-# ---------------------------------------------------------------------------- reading and folding
+async def _compared(
+    reader: Connection, projection: AnyProjection, batch: Sequence[Any]
+) -> list[Difference]:
+    """Any: states of the projection, and ``DamagedStream``."""
+    sound = [each for each in batch if not isinstance(each, DamagedStream)]
+    owners = [getattr(state, projection.owner) for state in sound]
+    found = await rows_of_owners(reader, projection, owners)
+    result = [damage(each) for each in batch if isinstance(each, DamagedStream)]
+    for owner, state in zip(owners, sound, strict=True):
+        result.extend(differences(projection, state, found.get(owner, [])))
+    return result
+
+
+# ------------------------------------------------------------------------------------- rebuilding
 
 
 @asynccontextmanager
-async def _snapshot(engine: AsyncEngine) -> AsyncIterator[Connection]:
-    """A connection that sees one instant of the database; having no transaction id, it does not
-    hold back the tail of the log, however long it reads."""
-    async with transaction(engine) as connection:
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        # A cursor is read to its end here, so it is planned for that.
-        await connection.execute("SET LOCAL cursor_tuple_fraction = 1")
-        await connection.execute("SET LOCAL work_mem = '64MB'")
-        yield connection
+async def _own_connection(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """A connection for several transactions, closed afterwards with its temporary tables."""
+    with translated_faults():
+        async with engine.connect() as checked_out:
+            raw = await checked_out.get_raw_connection()
+            try:
+                yield cast("Connection", raw.driver_connection)
+            finally:
+                await checked_out.invalidate()
 
 
-async def _counter(reader: Connection, progress: Progress) -> Callable[[int], None]:
-    """Adds up what was folded and tells."""
-    prefixes = [projection.rules.prefix for projection in _PROJECTIONS]
-    cursor = await reader.execute(
-        "SELECT count(*) FROM events WHERE starts_with(stream, %s) OR starts_with(stream, %s)",
-        prefixes,
-    )
-    total = (await cursor.fetchall())[0][0]
-    done = 0
-
-    def counted(events: int) -> None:
-        nonlocal done
-        done += events
-        progress(done, total)
-
-    return counted
+async def _create_tables(builder: Connection) -> None:
+    async with builder.transaction():
+        for projection in PROJECTIONS:
+            cursor = await builder.execute(
+                "SELECT has_table_privilege(%s, 'DELETE')", (projection.table,)
+            )
+            if not (await cursor.fetchall())[0][0]:
+                msg = f"a rebuild needs to delete rows of {projection.table}: connect as its owner"
+                raise NotTheOwnerError(msg)
+            await builder.execute(_sql(_CREATE, projection))
+            await builder.execute(_sql(_CREATE_INDEX, projection))
 
 
-async def _states(
-    reader: Connection,
-    projection: _AnyProjection,
-    data_keys: DataKeys,
-    since: str,
-    counted: Callable[[int], None],
-    builder: Connection | None = None,
-) -> AsyncIterator[list[Any]]:
-    """Fold what happened since a snapshot, on the states in the rebuilt tables if there are any.
+async def _build(
+    engine: AsyncEngine, builder: Connection, data_keys: DataKeys, progress: Progress
+) -> str:
+    """Fold the whole log into the rebuilt tables; returns the snapshot that it was seen in."""
+    async with snapshot(engine) as reader:
+        counted = await counter(reader, progress)
+        for projection in PROJECTIONS:
+            await _put_all(builder, projection, folded(reader, projection, data_keys, counted))
+        seen = await name_of_snapshot(reader)
+    async with builder.transaction():
+        for projection in PROJECTIONS:
+            await builder.execute(_sql("ANALYZE rebuilt_{table}", projection))
+    return seen
 
-    Yields:
-        States of the projection with their personal data opened, and ``DamagedStream``.
+
+async def _catch_up(
+    engine: AsyncEngine, builder: Connection, data_keys: DataKeys, since: str
+) -> tuple[str, int]:
+    """Fold what happened since a snapshot onto the rebuilt tables.
+
+    Returns:
+        The snapshot that they stand at now, and how many events that took.
     """
-    fold = Fold(projection.rules)
-    async with reader.cursor("events") as cursor:
-        parameters = {"prefix": projection.rules.prefix, "since": since}
-        await cursor.execute(_EVENTS, parameters, binary=True)
-        while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
-            known = {} if builder is None else await _known(builder, projection, records)
-            ended = list(fold.feed(records, known))
-            counted(len(records))
-            yield await _opened(reader, projection, data_keys, ended)
-    yield await _opened(reader, projection, data_keys, list(fold.finish()))
+    pieces: list[int] = []
+    async with snapshot(engine) as reader:
+        for projection in PROJECTIONS:
+            states = folded(
+                reader, projection, data_keys, pieces.append, since=since, builder=builder
+            )
+            await _put_all(builder, projection, states)
+        return await name_of_snapshot(reader), sum(pieces)
 
 
-async def _known(
-    builder: Connection, projection: _AnyProjection, events: Sequence[StoredEvent]
-) -> dict[str, Any]:
-    """What the rebuilt table has of the streams of these events."""
-    owners = {event[0].removeprefix(projection.rules.prefix) for event in events}
-    rows = await _rows(builder, projection, "rebuilt_" + projection.table, owners)
-    return {owner: projection.state_of(rows[owner]) for owner in rows}
+async def _put_all(
+    builder: Connection, projection: AnyProjection, states: AsyncGenerator[list[Any], None]
+) -> None:
+    """Write states to the rebuilt table; Any: as ``folded`` yields them."""
+    async with aclosing(states):
+        async for batch in states:
+            for each in batch:
+                if isinstance(each, DamagedStream):
+                    raise DamagedLogError(str(damage(each)))
+            if batch:
+                await _put(builder, projection, batch)
 
 
-async def _opened(
-    reader: Connection, projection: _AnyProjection, data_keys: DataKeys, ended: list[Any]
-) -> list[Any]:
-    subjects = {each.user_id for each in ended if not isinstance(each, DamagedStream)}
-    cursor = await reader.execute(
-        "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])",
-        (list(filter(parse_uuid, subjects)),),
-        binary=True,
-    )
-    wrapped = dict(await cursor.fetchall())
-    return [
-        each
-        if isinstance(each, DamagedStream)
-        else _open(projection, data_keys, each, wrapped.get(each.user_id))
-        for each in ended
-    ]
+async def _put(builder: Connection, projection: AnyProjection, states: Sequence[Any]) -> None:
+    """One short transaction: a long one would hold back the tail of the log.
+
+    The rows travel as the JSON that the live path sends, and the database unfolds them alike. Any:
+    states of the projection.
+    """
+    owners = [getattr(state, projection.owner) for state in states]
+    rows = [asdict(row) for state in states for row in projection.rows_of(state)]
+    async with builder.transaction():
+        await builder.execute(_sql(_CLEAR, projection), (owners,))
+        await builder.execute(_sql(_PUT, projection), (JsonDocument(encode(rows)),), binary=True)
 
 
-def _open(
-    projection: _AnyProjection,
-    data_keys: DataKeys,
-    state: Any,  # noqa: ANN401 (of the projection)
-    wrapped_key: bytes | None,
-) -> Any:  # noqa: ANN401 (a state too, or DamagedStream)
-    if wrapped_key is None:
-        return projection.opened(state, nothing_left)
-    try:
-        return projection.opened(state, data_keys.unwrap(wrapped_key, state.user_id).open)
-    except UnsealError as error:
-        stream = projection.rules.prefix + getattr(state, projection.owner)
-        return DamagedStream(Stream(stream), str(error))
+async def _lock_tables(builder: Connection) -> None:
+    """Keep writers out, readers not.
+
+    EXCLUSIVE also refuses row locks: somebody who holds one would otherwise wait for us with their
+    update, and we for their row. Tables in the order that everybody locks in.
+    """
+    await builder.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
+    for projection in PROJECTIONS:
+        await builder.execute(_sql("LOCK TABLE {table} IN EXCLUSIVE MODE", projection))
+
+
+async def _replace(builder: Connection, projection: AnyProjection) -> Rebuilt:
+    await builder.execute(_sql(_FORGET_ERASED, projection))
+    removed = await builder.execute(_sql(_REMOVE, projection))
+    written = await builder.execute(_sql(_WRITE, projection))
+    cursor = await builder.execute(_sql("SELECT count(*) FROM rebuilt_{table}", projection))
+    rows = (await cursor.fetchall())[0][0]
+    return Rebuilt(projection.table, rows, removed.rowcount, written.rowcount)
+
+
+def _sql(template: str, projection: AnyProjection) -> bytes:
+    columns = projection.row.__struct_fields__
+    return template.format(
+        table=projection.table,
+        key=projection.key,
+        owner=projection.owner,
+        personal=", ".join(projection.personal),
+        columns=", ".join(columns),
+        ours=", ".join("r." + column for column in columns),
+        theirs=", ".join("t." + column for column in columns),
+    ).encode()

@@ -182,11 +182,19 @@ async def _hold_checkpoint(connection: Connection, reader: str) -> Place:
 
 
 def recorded(record: tuple[Any, ...]) -> RecordedEvent:  # Any: a row as it came
-    """A row of the log as an event, its personal part still sealed."""
+    """A row of the log as an event, its personal part still sealed.
+
+    Raises:
+        UnknownEventError: A newer build wrote it.
+    """
     (
         position, transaction_id, stream, version, event_id, type_, schema_version, occurred_at,
         subject_id, actor, correlation_id, causation_id, data, personal,
     ) = record  # fmt: skip
+    try:
+        by = parse_actor(actor)
+    except ValueError as error:  # newer kinds of actor come with newer builds, like event types
+        raise UnknownEventError(type_, schema_version) from error
     return RecordedEvent(
         position=position,
         transaction_id=transaction_id,
@@ -197,5 +205,5 @@ def recorded(record: tuple[Any, ...]) -> RecordedEvent:  # Any: a row as it came
         personal=None if personal is None else Sealed(event_id, personal),
         occurred_at=occurred_at,
         subject_id=subject_id,
-        cause=Cause(parse_actor(actor), correlation_id, causation_id),
+        cause=Cause(by, correlation_id, causation_id),
     )

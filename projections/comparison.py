@@ -97,6 +97,7 @@ class Projection(Generic[StateT, RowT]):
         key: Its primary key; also the attribute of a row that has it.
         owner: The column that has the id of the stream's state, which may have several rows; also
             the attribute of a row or state that has it.
+        order: Columns that a state's rows are ordered by.
         personal: Columns that are null once the user is erased.
         row: The struct whose fields are the columns.
         rules: How its streams are folded.
@@ -108,6 +109,7 @@ class Projection(Generic[StateT, RowT]):
     table: str
     key: str
     owner: str
+    order: str
     personal: tuple[str, ...]
     row: type[RowT]
     rules: FoldRules[StateT]
@@ -116,10 +118,11 @@ class Projection(Generic[StateT, RowT]):
     state_of: Callable[[Sequence[RowT]], StateT]
 
 
-SESSIONS = Projection[Family, SessionRow](
+SESSIONS: Projection[Family, SessionRow] = Projection(
     table="sessions",
     key="session_id",
     owner="family_id",
+    order="family_id, ordinal",
     personal=("client", "device_name"),
     row=SessionRow,
     rules=FAMILIES,
@@ -127,10 +130,11 @@ SESSIONS = Projection[Family, SessionRow](
     rows_of=rows_of,
     state_of=family_of,
 )
-USER_ROWS = Projection[User, UserRow](
+USER_ROWS: Projection[User, UserRow] = Projection(
     table="users",
     key="user_id",
     owner="user_id",
+    order="user_id",
     personal=("username", "external_subject"),
     row=UserRow,
     rules=USERS,

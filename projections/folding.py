@@ -47,8 +47,8 @@ class FoldRules(Generic[StateT]):
     evolve: Callable[[StateT | None, Any, Any, PersonalPart, datetime], StateT]
 
 
-FAMILIES = FoldRules[Family]("family-", frozenset(get_args(FamilyEvent)), evolve)
-USERS = FoldRules[User]("user-", frozenset(get_args(UserEvent)), evolve_user)
+FAMILIES: FoldRules[Family] = FoldRules("family-", frozenset(get_args(FamilyEvent)), evolve)
+USERS: FoldRules[User] = FoldRules("user-", frozenset(get_args(UserEvent)), evolve_user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Fold(Generic[StateT]):
 
     def __init__(self, rules: FoldRules[StateT]) -> None:
         """Fold streams of one kind."""
-        self._rules = rules
+        self._rules: FoldRules[StateT] = rules
         self._stream: Stream | None = None
         self._owner = ""
         self._state: StateT | None = None

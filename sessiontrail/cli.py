@@ -11,7 +11,8 @@ from infra.key_files import KeyRingError
 from infra.rate_limits import InvalidRulesError
 from infra.sealing import UnsealError
 from infra.settings import SettingsError
-from infra.signing_keys import NoSigningKeyError, UnknownSigningKeyError
+from infra.signing_key_set import NoSigningKeyError
+from infra.signing_keys import UnknownSigningKeyError
 from sessiontrail.commands import events, keys, projections, service, service_keys, sessions, users
 from sessiontrail.commands.context import CommandError
 from sessiontrail.server import AddressTakenError

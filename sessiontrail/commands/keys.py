@@ -9,7 +9,8 @@ from rich.table import Table
 
 from infra.key_files import create_key_file, rotate_master_key, rotate_token_key
 from infra.settings import load_settings
-from infra.signing_keys import SigningAlgorithm, SigningKeyRecord
+from infra.signing_key_set import SigningAlgorithm
+from infra.signing_keys import SigningKeyRecord
 from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
 
 app = typer.Typer(help="List, rotate and withdraw keys.", no_args_is_help=True)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from domain.service_keys import ServiceScope
-from tests.e2e.accounts import PASSWORD, Account, add_service_key, add_user
+from tests.e2e.accounts import Account, add_service_key, add_user
 from tests.e2e.clients import Device, Json, assert_no_secret_in, used_secrets
 from tests.e2e.database import EventLog
 from tests.e2e.service import RunningService, command
@@ -68,7 +68,7 @@ MALFORMED = {
     "a number beyond reason": b'{"username": ' + b"9" * 20_000 + b"}",
     "not a number": b"NaN",
 }
-OBJECTS = {
+OBJECTS: dict[str, object] = {
     "a list": [],
     "null": None,
     "a string": "username",
@@ -302,7 +302,7 @@ def test_a_username_that_cannot_be_one_is_refused(
     [
         ("GRACE@example.com", "grace@EXAMPLE.com"),
         ("  linus@example.com ", "linus@example.com"),
-        ("Ｆｕｌｌｗｉｄｔｈ", "fullwidth"),
+        ("\uff26\uff4f\uff58", "fox"),
         ("مستخدم", "مستخدم"),
         ("José 🦊", "Jose\u0301 🦊"),
         ("straße", "STRASSE"),
@@ -347,7 +347,7 @@ def test_password_oddities(
 def test_nothing_of_a_password_is_cut_off(
     shared_service: RunningService, device: Devices, tail: str
 ) -> None:
-    """bcrypt stops at 72 bytes; NUL stops whatever counts on C strings."""
+    """Not behind 72 bytes, where bcrypt stops."""
     password = "é" * 36 + tail
     account = add_user(shared_service, password=password)
 
@@ -419,7 +419,7 @@ NAMES = {
     "markup": "<script>alert(1)</script>",
     "quotes": "'; DROP TABLE sessions; --\"\\",
     "template": "{{7*7}} ${7*7} %s %n",
-    "a hundred characters": "𝔻" * 100,
+    "a hundred characters": "\U0001f9a9" * 100,
 }
 
 
@@ -434,9 +434,7 @@ def test_unicode_device_name(device: Devices, owner: Account, name: str, log: Ev
     assert listed.json()["sessions"][0]["device"]["name"] == name
     assert listed.headers["content-type"] == "application/json"
     assert listed.headers["x-content-type-options"] == "nosniff"
-    renamed = one.patch(
-        f"/v1/sessions/{one.session['session_id']}", {"device_name": name + "2"[:0]}
-    )
+    renamed = one.patch(f"/v1/sessions/{one.session['session_id']}", {"device_name": name})
     assert renamed.status_code == 204
     assert one.refresh().json()["session"]["device_name"] == name
     assert log.session(one.session["session_id"])["device_name"] == name

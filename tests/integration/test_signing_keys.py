@@ -26,16 +26,14 @@ from infra.event_store import database_clock
 from infra.ids import new_uuid
 from infra.postgres import create_engine, transaction
 from infra.sealing import MasterKeys, UnsealError
-from infra.signing_keys import (
+from infra.signing_key_set import (
     NoSigningKeyError,
     SigningAlgorithm,
-    SigningKeyRecord,
     SigningKeySet,
-    SigningKeyStore,
-    UnknownSigningKeyError,
     new_private_key,
     signing_key,
 )
+from infra.signing_keys import SigningKeyRecord, SigningKeyStore, UnknownSigningKeyError
 
 CAUSE = Cause(Actor(ActorKind.OPERATOR, "root"), CorrelationId(new_uuid()))
 MASTERS = MasterKeys(1, {1: os.urandom(32)})

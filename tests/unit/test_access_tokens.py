@@ -20,7 +20,7 @@ from infra.access_tokens import (
     MAX_TOKEN_CHARS,
     AccessTokens,
 )
-from infra.signing_keys import (
+from infra.signing_key_set import (
     NoSigningKeyError,
     SigningAlgorithm,
     SigningKey,
