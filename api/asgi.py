@@ -33,6 +33,10 @@ _COMMON_HEADERS = [
 ]
 
 
+_NOT_STORED = [(b"cache-control", b"no-store")]
+"""For answers that do not say how they may be cached: most are about one person's sessions."""
+
+
 class Request:
     """What a direct endpoint is given."""
 
@@ -147,9 +151,12 @@ class Front:
             nonlocal status, finished
             if message["type"] == "http.response.start":
                 status = message["status"]
+                own = message.get("headers", ())
+                cacheable = any(name == b"cache-control" for name, _ in own)
                 message["headers"] = [
-                    *message.get("headers", ()),
+                    *own,
                     *_COMMON_HEADERS,
+                    *(() if cacheable else _NOT_STORED),
                     (b"x-request-id", correlation_id.encode("ascii")),
                 ]
             else:

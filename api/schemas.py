@@ -64,7 +64,9 @@ class OpenSessionBody(_Body):
 
 
 class RefreshBody(BaseModel):
-    """A refresh token in the body, for clients that keep no cookie."""
+    """A refresh token in the body, for clients that keep no cookie: those that do may send ``{}``."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required"))
 
     refresh_token: str
 

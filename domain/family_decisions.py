@@ -53,6 +53,10 @@ class StartSession(msgspec.Struct, frozen=True, kw_only=True):
     device_name: str | None
     policy: SessionPolicy
 
+    def __repr__(self) -> str:
+        """Without the secret, so that a traceback or a log line cannot leak it."""
+        return f"StartSession(session_id={self.session_id!r}, user_id={self.user_id!r})"
+
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     """Exchange a refresh token whose MAC held. ``salt`` is 16 fresh random bytes, base64url.

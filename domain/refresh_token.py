@@ -23,6 +23,7 @@ PREFIX = "str_"
 SECRET_BYTES = 32
 SALT_BYTES = 16
 MAX_GENERATION = 2**32 - 1
+MAX_KEY_ID = 2**16 - 1
 
 _FORMAT_VERSION = 1
 _BODY = struct.Struct(">BH16s16sI32s")
@@ -48,6 +49,9 @@ class TokenKeys:
         """
         if self.current_id not in self.keys:
             msg = f"token key {self.current_id} is named as current but is not in the ring"
+            raise ValueError(msg)
+        if not all(0 < key_id <= MAX_KEY_ID for key_id in self.keys):
+            msg = f"a token key's id lies between 1 and {MAX_KEY_ID}"
             raise ValueError(msg)
         if any(len(key) < _MAC_BYTES for key in self.keys.values()):
             msg = "a token key must have at least 32 bytes"

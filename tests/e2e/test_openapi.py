@@ -1,6 +1,7 @@
 """The OpenAPI document is true: Schemathesis runs it, and every success is as it says."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Lock
 
 import httpx
@@ -14,12 +15,12 @@ from domain.events.users import Role
 from domain.service_keys import ServiceScope
 from infra.service_keys import NewServiceKey
 from tests.e2e.accounts import Account, add_service_key, add_user
-from tests.e2e.clients import Device, assert_no_secret_in, set_cookies, used_secrets
+from tests.e2e.clients import Device, Json, assert_no_secret_in, set_cookies, used_secrets
 from tests.e2e.service import RunningService
 
 CONFIGURATION = {
     "seed": 1,
-    "generation": {"max-examples": 8, "deterministic": True, "database": "none"},
+    "generation": {"max-examples": 20, "deterministic": True, "database": "none"},
     "phases": {"stateful": {"enabled": False}},
     "checks": {
         # What a schema cannot say is refused too: a wrong password, an id that nobody has.
@@ -68,7 +69,8 @@ class LiveAccess:
 
     def token(self) -> str:
         with self._lock:
-            if self._one.get("/v1/sessions?limit=1").status_code != 200:
+            live = self._one.access_token and self._one.get("/v1/sessions?limit=1").is_success
+            if not live:
                 answer = self._one.login(self._account.username, self._account.password)
                 assert answer.status_code == 200
             return self._one.access_token
@@ -154,7 +156,7 @@ def test_every_operation_succeeds_as_documented(
     staff_member: Account,
     service_key: NewServiceKey,
 ) -> None:
-    answers = successes(shared_service, http, staff_member, service_key)
+    answers = Tour(shared_service.url, http, staff_member, service_key).whole()
 
     document = api_schema.raw_schema
     assert {f"{method} {path}" for method, path in answers} == operations_of(api_schema)
@@ -169,84 +171,107 @@ def test_every_operation_succeeds_as_documented(
             api_schema[path][method].validate_response(answer)
 
 
-def successes(
-    running: RunningService, http: httpx.Client, person: Account, key: NewServiceKey
-) -> Answers:
-    """Every operation at its best, in every way that it can be asked."""
-    by_key = {"Authorization": f"Bearer {key.text}"}
-    answers: Answers = {}
+@dataclass(frozen=True, slots=True)
+class Tour:
+    """Every operation at its best, in every way that it can be asked, and what was answered."""
 
-    def note(method: str, path: str, *given: httpx.Response) -> None:
-        answers.setdefault((method, path), []).extend(given)
+    url: str
+    http: httpx.Client
+    person: Account
+    key: NewServiceKey
+    answers: Answers = field(default_factory=dict)
 
-    def device() -> Device:
-        one = Device(running.url, http)
-        note("POST", "/v1/login", one.login(person.username, person.password, device_name="büro"))
+    def whole(self) -> Answers:
+        self.tokens()
+        self.own_sessions()
+        self.sign_outs()
+        self.staff()
+        self.documents()
+        return self.answers
+
+    def note(self, method: str, path: str, *given: httpx.Response) -> None:
+        self.answers.setdefault((method, path), []).extend(given)
+
+    @property
+    def by_key(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key.text}"}
+
+    def device(self) -> Device:
+        one = Device(self.url, self.http)
+        answer = one.login(self.person.username, self.person.password, device_name="büro")
+        self.note("POST", "/v1/login", answer)
         return one
 
-    def opened(subject: str) -> Device:
-        one = Device(running.url, http)
-        answer = http.post(f"{one.url}/v1/sessions", json={"subject": subject}, headers=by_key)
-        note("POST", "/v1/sessions", answer)
-        one.access_token = answer.json()["access_token"]
-        one.refresh_token = answer.json()["refresh_token"]
-        one.session = answer.json()["session"]
-        used_secrets.update({one.access_token, one.refresh_token})
-        return one
+    def opened(self, subject: str) -> Json:
+        """A session that a backend opened."""
+        body = {"subject": subject}
+        answer = self.http.post(f"{self.url}/v1/sessions", json=body, headers=self.by_key)
+        self.note("POST", "/v1/sessions", answer)
+        tokens: Json = answer.json()
+        used_secrets.update({tokens["access_token"], tokens["refresh_token"]})
+        session: Json = tokens["session"]
+        return session
 
-    one = device()
-    url = one.url
-    browser = {"username": person.username, "password": person.password, "remember_me": False}
-    by_cookie = http.post(f"{url}/v1/login", json=browser, headers={"User-Agent": "x"})
-    jar = "; ".join(f"{name}={kept.value}" for name, kept in set_cookies(by_cookie).items())
-    note("POST", "/v1/login", by_cookie)
-    refreshed_by_cookie = http.post(f"{url}/v1/refresh", headers={"Cookie": jar})
-    note("POST", "/v1/refresh", one.refresh(), refreshed_by_cookie)
-    form = {"grant_type": "refresh_token", "refresh_token": one.refresh_token}
-    exchanged = http.post(f"{url}/oauth/token", data=form)
-    one.refresh_token = exchanged.json()["refresh_token"]
-    used_secrets.update(
-        {exchanged.json()["access_token"], one.refresh_token}
-        | {kept.value for kept in set_cookies(by_cookie).values()}
-    )
-    note("POST", "/oauth/token", exchanged)
-    for token in (one.access_token, one.refresh_token, "unknown"):
-        asked = http.post(f"{url}/oauth/introspect", data={"token": token}, headers=by_key)
-        note("POST", "/oauth/introspect", asked)
+    def tokens(self) -> None:
+        one = self.device()
+        body = {"username": self.person.username, "password": self.person.password}
+        by_cookie = self.http.post(f"{self.url}/v1/login", json=body | {"remember_me": False})
+        cookies = {name: kept.value for name, kept in set_cookies(by_cookie).items()}
+        used_secrets.update(cookies.values())
+        jar = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+        self.note("POST", "/v1/login", by_cookie)
+        refreshed = self.http.post(f"{self.url}/v1/refresh", headers=jar)
+        self.note("POST", "/v1/refresh", one.refresh(), refreshed)
+        form = {"grant_type": "refresh_token", "refresh_token": one.refresh_token}
+        exchanged = self.http.post(f"{self.url}/oauth/token", data=form)
+        used_secrets.add(exchanged.json()["refresh_token"])
+        self.note("POST", "/oauth/token", exchanged)
+        for token in (one.access_token, exchanged.json()["refresh_token"], "unknown"):
+            asked = self.http.post(
+                f"{self.url}/oauth/introspect", data={"token": token}, headers=self.by_key
+            )
+            self.note("POST", "/oauth/introspect", asked)
 
-    note("GET", "/v1/sessions", one.get("/v1/sessions"), one.get("/v1/sessions?limit=1"))
-    stranger = opened("somebody else")
-    other, another = device(), device()
-    sid = other.session["session_id"]
-    renamed = one.patch(f"/v1/sessions/{sid}", {"device_name": "📱"})
-    note("PATCH", "/v1/sessions/{session_id}", renamed)
-    for _ in range(2):
-        note("DELETE", "/v1/sessions/{session_id}", one.delete(f"/v1/sessions/{sid}"))
-    note("POST", "/v1/logout", another.post("/v1/logout"))
-    by_token = {"refresh_token": device().refresh_token}
-    note("POST", "/v1/logout", http.post(f"{url}/v1/logout", json=by_token))
-    note("POST", "/v1/logout-others", one.post("/v1/logout-others"))
-    for token in (device().access_token, device().refresh_token, "unknown"):
-        note("POST", "/oauth/revoke", http.post(f"{url}/oauth/revoke", data={"token": token}))
+    def own_sessions(self) -> None:
+        one, other = self.device(), self.device()
+        path = f"/v1/sessions/{other.session['session_id']}"
+        self.note("GET", "/v1/sessions", one.get("/v1/sessions"), one.get("/v1/sessions?limit=1"))
+        renamed = one.patch(path, {"device_name": "📱"})
+        self.note("PATCH", "/v1/sessions/{session_id}", renamed)
+        self.note("DELETE", "/v1/sessions/{session_id}", one.delete(path), one.delete(path))
+        old = self.person.password
+        same = {"current_password": old, "new_password": old}
+        self.note("POST", "/v1/password", one.post("/v1/password", same))
 
-    of_user = f"/v1/users/{stranger.session['user_id']}/sessions"
-    note("GET", "/v1/users/{user_id}/sessions", one.get(of_user))
-    ended = one.delete(f"{of_user}/{stranger.session['session_id']}")
-    note("DELETE", "/v1/users/{user_id}/sessions/{session_id}", ended)
-    family = opened("somebody else").session["family_id"]
-    note("DELETE", "/v1/families/{family_id}", one.delete(f"/v1/families/{family}"))
-    note("DELETE", "/v1/users/{user_id}/sessions", one.delete(of_user))
+    def sign_outs(self) -> None:
+        one = self.device()
+        by_token = {"refresh_token": self.device().refresh_token}
+        self.note("POST", "/v1/logout", self.device().post("/v1/logout"))
+        self.note("POST", "/v1/logout", self.http.post(f"{self.url}/v1/logout", json=by_token))
+        self.note("POST", "/v1/logout-others", one.post("/v1/logout-others"))
+        self.note("POST", "/v1/logout-all", one.post("/v1/logout-all"))
+        for token in (self.device().access_token, self.device().refresh_token, "unknown"):
+            revoked = self.http.post(f"{self.url}/oauth/revoke", data={"token": token})
+            self.note("POST", "/oauth/revoke", revoked)
 
-    same = {"current_password": person.password, "new_password": person.password}
-    note("POST", "/v1/password", one.post("/v1/password", same))
-    note("POST", "/v1/logout-all", one.post("/v1/logout-all"))
-    for path in ("/.well-known/oauth-authorization-server", "/healthz", "/readyz", "/metrics"):
-        note("GET", path, http.get(url + path))
-    keys = http.get(f"{url}/.well-known/jwks.json")
-    unchanged = http.get(keys.url, headers={"If-None-Match": keys.headers["ETag"]})
-    note("GET", "/.well-known/jwks.json", keys, unchanged)
-    note("GET", "/problems/{slug}", http.get(f"{url}/problems/invalid-grant"))
-    return answers
+    def staff(self) -> None:
+        one, first, second = self.device(), self.opened("somebody"), self.opened("somebody")
+        sessions = f"/v1/users/{first['user_id']}/sessions"
+        self.note("GET", "/v1/users/{user_id}/sessions", one.get(sessions))
+        ended = one.delete(f"{sessions}/{first['session_id']}")
+        self.note("DELETE", "/v1/users/{user_id}/sessions/{session_id}", ended)
+        revoked = one.delete(f"/v1/families/{second['family_id']}")
+        self.note("DELETE", "/v1/families/{family_id}", revoked)
+        self.note("DELETE", "/v1/users/{user_id}/sessions", one.delete(sessions))
+
+    def documents(self) -> None:
+        for path in ("/.well-known/oauth-authorization-server", "/healthz", "/readyz", "/metrics"):
+            self.note("GET", path, self.http.get(self.url + path))
+        keys = self.http.get(f"{self.url}/.well-known/jwks.json")
+        known = {"If-None-Match": keys.headers["ETag"]}
+        unchanged = self.http.get(keys.url, headers=known)
+        self.note("GET", "/.well-known/jwks.json", keys, unchanged)
+        self.note("GET", "/problems/{slug}", self.http.get(f"{self.url}/problems/invalid-grant"))
 
 
 def test_what_needs_authentication_says_so_and_nothing_else_does(
