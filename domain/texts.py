@@ -17,7 +17,7 @@ class InvalidTextError(ValueError):
 
 
 def normalise_password(password: str) -> str:
-    """The form of a password that is hashed: NFC.
+    """The form of a password that is hashed: OpaqueString (RFC 8265 §4.2.2), spaces as one, NFC.
 
     Raises:
         InvalidTextError: It is too long, or holds a control character or a lone surrogate.
@@ -25,7 +25,8 @@ def normalise_password(password: str) -> str:
     if len(password) > MAX_PASSWORD_CODE_POINTS:
         msg = f"a password has at most {MAX_PASSWORD_CODE_POINTS} characters"
         raise InvalidTextError(msg)
-    normalised = unicodedata.normalize("NFC", password)
+    spaced = "".join(" " if unicodedata.category(each) == "Zs" else each for each in password)
+    normalised = unicodedata.normalize("NFC", spaced)
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in normalised):
         msg = "a password holds no control characters"
         raise InvalidTextError(msg)

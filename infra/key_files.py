@@ -20,11 +20,11 @@ from typing import Literal
 
 import msgspec
 
-from domain.refresh_token import TokenKeys
+from domain.refresh_token import MAX_KEY_ID, TokenKeys
 from infra.sealing import MasterKeys
 
 _KEY_BYTES = 32
-_MAX_KEY_ID = 2**16 - 1
+
 """Wrapped keys and refresh tokens carry the id in two bytes."""
 _MAX_FILE_BYTES = 1 << 20
 _FORMAT = 1
@@ -156,7 +156,7 @@ def _rotate(path: Path, kind: Literal["master", "token"]) -> int:
         with _turn(path) as folder:
             kept = _read(path)
             added = (kept.master if kind == "master" else kept.token).add(_fresh_key())
-            if added > _MAX_KEY_ID:
+            if added > MAX_KEY_ID:
                 msg = f"the key file {path} has used up its {kind} key ids: no key can be added"
                 raise KeyRingError(msg)
             with _written_beside(path, kept) as temporary:
@@ -259,8 +259,8 @@ def _fault(ring: _Keys, kind: str) -> str | None:
     if ring.current not in ring.keys:
         return f"names {kind} key {ring.current} as current and does not have it"
     for key_id, key in sorted(ring.keys.items()):
-        if not 1 <= key_id <= _MAX_KEY_ID:
-            return f"has a {kind} key with id {key_id}, ids are 1 to {_MAX_KEY_ID}"
+        if not 1 <= key_id <= MAX_KEY_ID:
+            return f"has a {kind} key with id {key_id}, ids are 1 to {MAX_KEY_ID}"
         if kind == "master" and len(key) != _KEY_BYTES:
             return f"has a master key {key_id} of {len(key)} bytes, it must have {_KEY_BYTES}"
         if len(key) < _KEY_BYTES:

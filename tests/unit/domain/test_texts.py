@@ -254,3 +254,7 @@ def test_storable_text_can_be_stored_and_stays_as_it_is(text: str) -> None:
     assert "\x00" not in stored
     assert len(stored.encode("utf-8").decode("utf-8")) == len(text)
     assert storable(stored) == stored
+
+
+def test_the_spaces_of_all_scripts_are_one_space_in_a_password() -> None:
+    assert normalise_password("pass\u3000word\u00a0x") == "pass word x"
