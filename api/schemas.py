@@ -64,7 +64,7 @@ class OpenSessionBody(_Body):
 
 
 class RefreshBody(BaseModel):
-    """A refresh token in the body, for clients that keep no cookie: those that do may send ``{}``."""
+    """A refresh token in the body; clients that keep it in the cookie may send ``{}``."""
 
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required"))
 

@@ -24,8 +24,6 @@ from domain.refresh_token import MAX_KEY_ID, TokenKeys
 from infra.sealing import MasterKeys
 
 _KEY_BYTES = 32
-
-"""Wrapped keys and refresh tokens carry the id in two bytes."""
 _MAX_FILE_BYTES = 1 << 20
 _FORMAT = 1
 _OTHERS_MAY = 0o077

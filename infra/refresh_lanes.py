@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Generic
 
 import msgspec
+import psycopg
 
 from domain.events.envelope import Cause
 from domain.family_decisions import FamilyCommand, decide
@@ -26,7 +27,9 @@ from infra.postgres import Connection, connect, translated_faults
 from infra.sealing import DataKeys
 
 _MAX_BATCH = 64
-_MAX_ATTEMPTS = 8
+_MAX_ATTEMPTS = 64
+_FIRST_REST_S = 0.001
+_LONGEST_REST_S = 0.1
 _WATCH_INTERVAL_S = 0.5
 _ABANDON_AFTER_S = 60.0
 _NOTHING_FINISHED = object()
@@ -116,7 +119,7 @@ class RefreshLanes:
     ) -> ResultT:
         """See ``domain.ports.FamilyCommands.execute``."""
         lane = self._lanes[hash(family_id) % len(self._lanes)]
-        if len(lane.waiting) >= self._max_waiting:
+        if lane.load() >= self._max_waiting:
             msg = "too many commands are waiting for the database"
             raise StoreUnavailableError(msg)
         loop = asyncio.get_running_loop()
@@ -148,14 +151,19 @@ class _Lane:
         self._data_keys = data_keys
         self._connection: Connection | None = None
         self._under_way: list[_AnyItem] = []
+        self._resting: set[_AnyItem] = set()
         self._arrived = asyncio.Event()
 
     def submit(self, item: _AnyItem) -> None:
         self.waiting.append(item)
         self._arrived.set()
 
+    def load(self) -> int:
+        """How many commands wait for a batch."""
+        return len(self.waiting) + len(self._resting)
+
     def give_up_on_overdue(self, now: float) -> None:
-        for item in itertools.chain(self._under_way, self.waiting):
+        for item in self._everyone():
             if item.deadline <= now:
                 item.fail(StoreUnavailableError("the database did not answer in time"))
         while self.waiting and self.waiting[0].future.done():
@@ -169,17 +177,18 @@ class _Lane:
                 while self.waiting:
                     await self._next_batch()
         finally:
-            for item in itertools.chain(self._under_way, self.waiting):
+            for item in self._everyone():
                 item.fail(StoreUnavailableError("the service is stopping"))
             if self._connection is not None:
                 await self._connection.close()
 
+    def _everyone(self) -> Iterable[_AnyItem]:
+        return itertools.chain(self._under_way, self._resting, self.waiting)
+
     async def _next_batch(self) -> None:
-        batch = self._under_way = self._take()
-        try:
-            await self._attempt(batch)
-        finally:
-            self._under_way = []
+        self._under_way = self._take()
+        await self._attempt(self._under_way)
+        self._under_way = []  # not when cancelled: ``run`` still has to tell them
 
     async def _attempt(self, batch: list[_AnyItem]) -> None:
         try:
@@ -211,12 +220,10 @@ class _Lane:
     async def _process(self, batch: list[_AnyItem]) -> None:
         if not batch:
             return
-        if self._connection is None or self._connection.closed:
-            self._connection = await connect(self._conninfo)
         by_family: dict[FamilyId, list[_AnyItem]] = {}
         for item in batch:
             by_family.setdefault(item.family_id, []).append(item)
-        loaded, clock = await load_families(self._connection, list(by_family))
+        connection, (loaded, clock) = await self._load(list(by_family))
         decided = {
             family_id: self._decide(items, loaded.get(family_id), clock)
             for family_id, items in by_family.items()
@@ -228,7 +235,7 @@ class _Lane:
                 _answer(each)
             return
         # The answers are made while PostgreSQL writes, and handed out once it has committed.
-        writing = asyncio.ensure_future(update_families(self._connection, appends))
+        writing = asyncio.ensure_future(update_families(connection, appends))
         try:
             await asyncio.sleep(0)  # lets the statement go out
             for each in decided.values():
@@ -242,6 +249,18 @@ class _Lane:
             else:
                 self._again(each.items)
 
+    async def _load(
+        self, family_ids: list[FamilyId]
+    ) -> tuple[Connection, tuple[dict[FamilyId, LoadedFamily], datetime]]:
+        """Read families, on a new connection if the one at hand was lost since it was last used."""
+        if self._connection is not None:
+            try:
+                return self._connection, await load_families(self._connection, family_ids)
+            except psycopg.OperationalError:
+                await self._drop_connection()
+        self._connection = await connect(self._conninfo)
+        return self._connection, await load_families(self._connection, family_ids)
+
     def _decide(
         self, items: list[_AnyItem], loaded: LoadedFamily | None, clock: datetime
     ) -> _Decided:
@@ -254,12 +273,28 @@ class _Lane:
         return _Decided(items, *carry_out(loaded, commands, clock, self._data_keys))
 
     def _again(self, items: list[_AnyItem]) -> None:
-        for item in reversed(items):
+        """Have commands decided anew on a family that moved on or is held: at once, then later."""
+        waiting = []
+        for item in items:
             item.attempts += 1
             if item.attempts >= _MAX_ATTEMPTS:
                 item.fail(ConcurrencyError(f"family {item.family_id} kept moving"))
             else:
-                self.waiting.appendleft(item)
+                waiting.append(item)
+        if not waiting:
+            return
+        attempts = max(item.attempts for item in waiting)
+        if attempts == 1:
+            self.waiting.extendleft(reversed(waiting))
+            return
+        rest_s = min(_LONGEST_REST_S, _FIRST_REST_S * 2.0 ** (attempts - 2))
+        self._resting.update(waiting)
+        asyncio.get_running_loop().call_later(rest_s, self._end_rest, waiting)
+
+    def _end_rest(self, items: list[_AnyItem]) -> None:
+        self._resting.difference_update(items)
+        self.waiting.extendleft(reversed(items))
+        self._arrived.set()
 
     async def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

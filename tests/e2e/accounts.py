@@ -1,4 +1,4 @@
-"""Users and service keys for tests, made as the command line makes them, without its start-up."""
+"""Users and service keys, made as the command line makes them, and the keys of a service."""
 
 import asyncio
 import itertools
@@ -23,6 +23,8 @@ from infra.key_files import KeyRing, load_key_ring
 from infra.postgres import create_engine
 from infra.sealing import DataKeys
 from infra.service_keys import NewServiceKey, ServiceKeyStore
+from infra.signing_key_set import SigningKeySet
+from infra.signing_keys import SigningKeyStore
 from infra.user_commands import PostgresUserCommands
 from tests.e2e.clients import used_secrets
 from tests.e2e.service import RunningService
@@ -84,6 +86,15 @@ def add_service_key(service: RunningService, *scopes: ServiceScope) -> NewServic
     added = _on_engine(service, work)
     used_secrets.add(added.text)
     return added
+
+
+def signing_keys_of(service: RunningService) -> SigningKeySet:
+    """The keys that the service signs access tokens with: what nobody outside it ever has."""
+
+    async def work(engine: AsyncEngine) -> SigningKeySet:
+        return await SigningKeyStore(engine, key_ring_of(service).masters).load()
+
+    return _on_engine(service, work)
 
 
 @cache

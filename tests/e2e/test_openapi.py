@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 import httpx
 import pytest
@@ -33,6 +34,8 @@ CONFIGURATION = {
 BY_SERVICE_KEY = {("POST", "/v1/sessions"), ("POST", "/oauth/introspect")}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
+AnyCase = Case[Any]
+"""Any: Schemathesis calls the type of its operations by a name of its own."""
 Answers = dict[tuple[str, str], list[httpx.Response]]
 
 
@@ -136,11 +139,11 @@ def test_whatever_a_known_caller_sends_is_answered_as_documented(
 
     @schema.auth(refresh_interval=None)
     class KnownCaller:
-        def get(self, case: Case, _context: AuthContext) -> str:
+        def get(self, case: AnyCase, _context: AuthContext) -> str:
             by_key = (case.method.upper(), case.operation.path) in BY_SERVICE_KEY
             return service_key.text if by_key else live_access.token()
 
-        def set(self, case: Case, data: str, _context: AuthContext) -> None:
+        def set(self, case: AnyCase, data: str, _context: AuthContext) -> None:
             case.headers["Authorization"] = f"Bearer {data}"
 
     tried, faults = faults_of(schema)

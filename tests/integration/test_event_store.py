@@ -26,10 +26,11 @@ from infra.event_store import (
     stream_version,
     update_families,
 )
-from infra.family_execution import carry_out
+from infra.family_execution import carry_out, hold_families
 from infra.postgres import Connection, connect, transaction
 from infra.sealing import DataKeys, UnsealError
 from infra.tail import read_stream
+from projections.session_rows import SESSION_COLUMNS
 from tests.equivalence import assert_rows_are_folds, read_family
 from tests.integration.accounts import Accounts, SignedIn, cause, refresh
 
@@ -86,44 +87,61 @@ async def test_of_two_decisions_on_one_state_the_second_is_refused(
     await assert_rows_are_folds(conninfo, data_keys)
 
 
-async def test_an_append_that_waited_for_another_one_is_refused_when_its_turn_comes(
+async def test_an_append_passes_over_a_family_that_another_writer_is_at(
     accounts: Accounts, connection: Connection, conninfo: str, data_keys: DataKeys
 ) -> None:
-    session = await accounts.sign_in()
-    first = await decided_refresh(connection, session, data_keys)
-    second = await decided_refresh(connection, session, data_keys)
-
-    async with await connect(conninfo) as other, other.transaction():
-        await update_families(other, [first])
-        waiting = asyncio.create_task(update_families(connection, [second]))
-        await until_somebody_waits_for(other)
-    accepted = await waiting
-
-    assert accepted == set()
-    assert await event_types(conninfo, session.family_id) == [
-        "SessionStarted",
-        "RefreshTokenRotated",
-    ]
-    await assert_rows_are_folds(conninfo, data_keys)
-
-
-async def test_an_append_that_waited_for_one_that_was_undone_goes_through(
-    accounts: Accounts, connection: Connection, conninfo: str, data_keys: DataKeys
-) -> None:
-    session = await accounts.sign_in()
-    first = await decided_refresh(connection, session, data_keys)
-    second = await decided_refresh(connection, session, data_keys)
+    held, free = await accounts.sign_in(), await accounts.sign_in()
+    batch = [await decided_refresh(connection, session, data_keys) for session in (held, free)]
 
     async with await connect(conninfo) as other, other.transaction(force_rollback=True):
-        await update_families(other, [first])
-        waiting = asyncio.create_task(update_families(connection, [second]))
-        await until_somebody_waits_for(other)
-    accepted = await waiting
+        await hold_families(other, [held.family_id])
+        meanwhile = await update_families(connection, batch)  # and it does not wait
+    afterwards = await update_families(connection, batch)
 
-    assert accepted == {session.family_id}
-    stored, _ = await load_families(connection, [session.family_id])
-    assert stored[session.family_id].family == second.after
+    assert (meanwhile, afterwards) == ({free.family_id}, {held.family_id})
+    for session in (held, free):
+        log = await event_types(conninfo, session.family_id)
+        assert log == ["SessionStarted", "RefreshTokenRotated"]
     await assert_rows_are_folds(conninfo, data_keys)
+
+
+async def test_a_family_of_several_sessions_is_appended_to_whole_or_not_at_all(
+    accounts: Accounts, connection: Connection, conninfo: str, data_keys: DataKeys
+) -> None:
+    session = await accounts.sign_in()
+    second = await add_session_row(connection, session.family_id)
+    rotation = await decided_refresh(connection, session, data_keys)
+
+    async with await connect(conninfo) as other, other.transaction():
+        query = "SELECT 1 FROM sessions WHERE session_id = %s FOR UPDATE"
+        await other.execute(query, (second,))
+        meanwhile = await update_families(connection, [rotation])
+    untouched, _ = await load_families(connection, [session.family_id])
+    afterwards = await update_families(connection, [rotation])
+    stored, _ = await load_families(connection, [session.family_id])
+
+    assert (meanwhile, afterwards) == (set(), {session.family_id})
+    assert untouched[session.family_id].family == rotation.before
+    assert stored[session.family_id].family == rotation.after
+    log = await event_types(conninfo, session.family_id)
+    assert log == ["SessionStarted", "RefreshTokenRotated"]
+
+
+async def add_session_row(connection: Connection, family_id: FamilyId) -> str:
+    """A second session, as token exchange will make one: no command does so yet."""
+    copied = ", ".join(
+        column for column in SESSION_COLUMNS if column not in {"session_id", "ordinal"}
+    )
+    cursor = await connection.execute(
+        f"INSERT INTO sessions (session_id, ordinal, {copied})"
+        f" SELECT gen_random_uuid(), 1, {copied} FROM sessions WHERE family_id = %s"
+        " RETURNING session_id::text",
+        (family_id,),
+    )
+    record = await cursor.fetchone()
+    assert record is not None
+    session_id: str = record[0]
+    return session_id
 
 
 async def test_a_family_starts_once(
@@ -223,7 +241,7 @@ async def test_a_batch_with_one_unwritable_event_writes_nothing_at_all(
     await assert_rows_are_folds(conninfo, data_keys)
 
 
-async def test_batches_that_overlap_in_any_order_never_wait_in_a_circle(
+async def test_batches_that_overlap_in_any_order_never_end_in_a_deadlock(
     accounts: Accounts, conninfo: str, data_keys: DataKeys
 ) -> None:
     user = await accounts.user()
@@ -382,17 +400,3 @@ async def test_a_sealed_part_opens_for_its_own_event_only(
     swapped = Sealed(started.event_id, rotated.personal.box)  # type: ignore[union-attr]
     with pytest.raises(UnsealError):
         key.open(swapped)
-
-
-async def until_somebody_waits_for(blocker: Connection) -> None:
-    """Wait until another backend waits for a lock that this connection holds."""
-    pid = blocker.info.backend_pid
-    query = "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-    deadline = asyncio.get_running_loop().time() + 10
-    while True:
-        cursor = await blocker.execute(query, (pid,))
-        record = await cursor.fetchone()
-        if record is not None and record[0]:
-            return
-        assert asyncio.get_running_loop().time() < deadline, "nobody waits"
-        await asyncio.sleep(0.005)

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.families import EndReason
-from domain.family_decisions import EndSession, RenameSession
+from domain.family_decisions import EndSession, RenameSession, RevokeFamily
 from domain.ids import FamilyId, SessionId
 from domain.ports import Executed, StoreUnavailableError
 from domain.refresh_token import RefreshToken, hash_secret
 from domain.refusals import Refusal
+from infra.family_execution import command_held_families, hold_families
 from infra.ids import new_uuid
 from infra.postgres import connect
 from infra.refresh_lanes import RefreshLanes
@@ -23,7 +24,6 @@ from tests.equivalence import assert_rows_are_folds, read_family
 from tests.integration.accounts import (
     PHONE,
     Accounts,
-    SignedIn,
     at_work,
     carry_out,
     cause,
@@ -121,19 +121,15 @@ async def test_each_of_a_batch_is_accepted_or_refused_by_itself(
     await carry_out(lanes, ended.family_id, EndSession(ended.session_id, EndReason.LOGOUT))
     unknown = RefreshToken(1, FamilyId(new_uuid()), honest.token.session_id, 1, honest.token.secret)
 
-    answers = await asyncio.gather(
+    accepted, *refused = await asyncio.gather(
         present(lanes, honest.token),
         present(lanes, stolen.token, client=PHONE),
         present(lanes, ended.token),
         present(lanes, unknown),
     )
 
-    assert isinstance(answers[0], RefreshToken)
-    assert answers[1:] == [
-        Refusal.TOKEN_REUSED,
-        Refusal.SESSION_ENDED,
-        Refusal.UNKNOWN_SESSION,
-    ]
+    assert isinstance(accepted, RefreshToken)
+    assert refused == [Refusal.TOKEN_REUSED, Refusal.SESSION_ENDED, Refusal.UNKNOWN_SESSION]
     assert (await happened(conninfo, stolen.family_id))[-2:] == [
         "RefreshTokenReused",
         "FamilyRevoked",
@@ -257,11 +253,13 @@ async def test_a_family_that_keeps_moving_is_decided_again_on_what_is_there(
 # ----------------------------------------------------------------------------- a slow database
 
 
-async def test_slow_database(accounts: Accounts, conninfo: str, data_keys: DataKeys) -> None:
+async def test_a_caller_is_told_in_time_and_what_was_under_way_is_what_a_retry_gets(
+    accounts: Accounts, conninfo: str, owner_conninfo: str, data_keys: DataKeys
+) -> None:
     session = await accounts.sign_in()
 
     async with at_work(RefreshLanes(conninfo, data_keys, answer_within_s=0.5)) as lanes:
-        async with locked(conninfo, session):
+        async with stuck_log(owner_conninfo):
             began = asyncio.get_running_loop().time()
             with pytest.raises(StoreUnavailableError, match="did not answer in time"):
                 await present(lanes, session.token)
@@ -273,25 +271,55 @@ async def test_slow_database(accounts: Accounts, conninfo: str, data_keys: DataK
     assert 0.5 <= waited < 5
     log = await happened(conninfo, session.family_id)
     assert log == ["SessionStarted", "RefreshTokenRotated", "RefreshRetried"]
-    assert await successor_is_current(conninfo, session, rotated(answer))
+    assert await is_current(conninfo, rotated(answer))
     await assert_rows_are_folds(conninfo, data_keys)
 
 
-async def test_a_family_that_is_locked_elsewhere_holds_no_other_family_up(
+async def test_a_family_that_is_held_elsewhere_is_decided_on_what_its_holder_leaves(
+    accounts: Accounts, lanes: RefreshLanes, conninfo: str, data_keys: DataKeys
+) -> None:
+    session = await accounts.sign_in()
+
+    async with await connect(conninfo) as other, other.transaction():
+        await hold_families(other, [session.family_id])
+        waiting = asyncio.create_task(present(lanes, session.token))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        revoke = RevokeFamily(EndReason.STAFF)
+        await command_held_families(other, [session.family_id], revoke, cause(), data_keys)
+    answer = await waiting
+
+    assert answer is Refusal.SESSION_ENDED
+    assert await happened(conninfo, session.family_id) == [
+        "SessionStarted",
+        "FamilyRevoked",
+        "EndedSessionRefreshRefused",
+    ]
+    await assert_rows_are_folds(conninfo, data_keys)
+
+
+async def test_a_family_that_is_held_elsewhere_holds_no_other_family_up(
     accounts: Accounts, conninfo: str, data_keys: DataKeys
 ) -> None:
     stuck, *others = [await accounts.sign_in() for _ in range(4)]
 
-    async with at_work(RefreshLanes(conninfo, data_keys, lanes=1, answer_within_s=3)) as lanes:
-        async with locked(conninfo, stuck):
+    async with at_work(RefreshLanes(conninfo, data_keys, lanes=1, answer_within_s=2)) as lanes:
+        async with await connect(conninfo) as other, other.transaction():
+            await hold_families(other, [stuck.family_id])
             waiting = asyncio.create_task(present(lanes, stuck.token))
-            await somebody_waits(conninfo)
-            answers = await asyncio.gather(
-                *(present(lanes, other.token) for other in others), return_exceptions=True
-            )
-        await asyncio.wait([waiting])
+            tokens = [session.token for session in others]
+            for _ in range(5):
+                answers = await asyncio.gather(*(present(lanes, token) for token in tokens))
+                tokens = [rotated(answer) for answer in answers]
+            assert not waiting.done()
+            with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+                await waiting
+        answer = await present(lanes, stuck.token)
 
-    assert [type(answer) for answer in answers] == [RefreshToken] * 3
+    assert rotated(answer).generation == 2
+    log = await happened(conninfo, stuck.family_id)
+    assert log == ["SessionStarted", "RefreshTokenRotated"]
+    await assert_rows_are_folds(conninfo, data_keys)
 
 
 async def test_more_callers_than_may_wait_are_turned_away_at_once(
@@ -339,7 +367,7 @@ async def test_a_connection_lost_in_the_middle_is_told_and_a_retry_recovers(
 ) -> None:
     session = await accounts.sign_in()
 
-    async with locked(owner_conninfo, session):
+    async with stuck_log(owner_conninfo):
         waiting = asyncio.create_task(present(lanes, session.token))
         await somebody_waits(conninfo)
         cut_connections(owner_conninfo)
@@ -347,7 +375,7 @@ async def test_a_connection_lost_in_the_middle_is_told_and_a_retry_recovers(
             await waiting
     answer = await present(lanes, session.token)
 
-    assert await successor_is_current(conninfo, session, rotated(answer))
+    assert await is_current(conninfo, rotated(answer))
     assert await happened(conninfo, session.family_id) == ["SessionStarted", "RefreshTokenRotated"]
     await assert_rows_are_folds(conninfo, data_keys)
 
@@ -362,11 +390,11 @@ async def test_without_a_database_callers_are_told_so_at_once(data_keys: DataKey
 
 
 async def test_callers_who_wait_when_the_lanes_stop_are_told_so(
-    accounts: Accounts, conninfo: str, data_keys: DataKeys
+    accounts: Accounts, conninfo: str, owner_conninfo: str, data_keys: DataKeys
 ) -> None:
     session = await accounts.sign_in()
 
-    async with locked(conninfo, session):
+    async with stuck_log(owner_conninfo):
         async with at_work(RefreshLanes(conninfo, data_keys, lanes=1)) as lanes:
             under_way = asyncio.create_task(present(lanes, session.token))
             await somebody_waits(conninfo)
@@ -381,12 +409,10 @@ async def test_callers_who_wait_when_the_lanes_stop_are_told_so(
 
 
 @asynccontextmanager
-async def locked(conninfo: str, session: SignedIn) -> AsyncIterator[None]:
-    """Somebody else holds the session's row."""
-    async with await connect(conninfo) as other, other.transaction():
-        await other.execute(
-            "SELECT 1 FROM sessions WHERE session_id = %s FOR UPDATE", (session.session_id,)
-        )
+async def stuck_log(owner_conninfo: str) -> AsyncIterator[None]:
+    """Nothing can be appended for as long as the block lasts; what tries waits."""
+    async with await connect(owner_conninfo) as owner, owner.transaction():
+        await owner.execute("LOCK TABLE events IN SHARE MODE")
         yield
 
 
@@ -418,10 +444,10 @@ def cut_connections(owner_conninfo: str) -> None:
     assert all(gone for (gone,) in cut)
 
 
-async def successor_is_current(conninfo: str, session: SignedIn, answer: RefreshToken) -> bool:
-    """Whether that successor is the one that the session's row holds."""
+async def is_current(conninfo: str, token: RefreshToken) -> bool:
+    """Whether it is the token that its session's row stands at."""
     async with await connect(conninfo) as looking:
         cursor = await looking.execute(
-            "SELECT secret_hash FROM sessions WHERE session_id = %s", (session.session_id,)
+            "SELECT secret_hash FROM sessions WHERE session_id = %s", (token.session_id,)
         )
-        return await cursor.fetchone() == (hash_secret(answer.secret),)
+        return await cursor.fetchone() == (hash_secret(token.secret),)

@@ -31,6 +31,7 @@ from domain.user import (
     EnableUser,
     RegisterUser,
     User,
+    UserCommand,
     decide_user,
     fold_new_user,
 )
@@ -54,9 +55,7 @@ from tests.unit.domain.builders import (
     LAPTOP,
     MINUTE,
     NOW,
-    OTHER_FAMILY_ID,
     OTHER_SALT,
-    PHONE,
     SESSION_ID,
     USER_ID,
     answer_to,
@@ -224,7 +223,7 @@ def test_a_fold_goes_on_from_rows_that_were_written_in_the_middle(cut: int) -> N
     for step in (do_refresh, do_rename, do_refresh, do_retry, do_refresh, do_log_out):
         step(history)
     begun, rest = history.events[:cut], history.events[cut:]
-    known = {}
+    known: dict[str, Family] = {}
     if begun:
         half_way = open_family(only_family(begun), KEY.open)
         known[FAMILY_ID] = family_of(rows_of(half_way))
@@ -243,7 +242,7 @@ def test_a_known_state_has_no_part_in_a_stream_that_is_already_under_way() -> No
     folding = Fold(FAMILIES)
     assert list(folding.feed(history.events[:2])) == []
 
-    known = {FAMILY_ID: replace(history.state, version=99)}
+    known: dict[str, Family] = {FAMILY_ID: replace(history.state, version=99)}
     (state,) = [*folding.feed(history.events[2:], known), *folding.finish()]
 
     assert isinstance(state, Family)
@@ -256,7 +255,12 @@ def test_an_empty_log_has_no_states() -> None:
 
 def test_the_fold_of_a_user_is_the_state_that_was_live() -> None:
     user, log = registered(RegisterUser(origin=UserOrigin.LOCAL, username="ada@example.com"))
-    commands = (ChangePassword(0), ChangeRoles((Role.ADMIN,)), DisableUser(), EnableUser())
+    commands: list[UserCommand] = [
+        ChangePassword(0),
+        ChangeRoles((Role.ADMIN,)),
+        DisableUser(),
+        EnableUser(),
+    ]
     for version, command in enumerate(commands, 2):
         decided = decide_user(user, command).events
         user = fold_new_user(user, USER_ID, decided, NOW)
@@ -398,7 +402,7 @@ def test_a_version_that_comes_twice_is_a_fault() -> None:
 
 def test_a_gap_behind_a_known_state_is_a_fault() -> None:
     history = long_history()
-    known = {FAMILY_ID: open_family(only_family(history.events[:2]), KEY.open)}
+    known: dict[str, Family] = {FAMILY_ID: open_family(only_family(history.events[:2]), KEY.open)}
 
     folding = Fold(FAMILIES)
     (damaged,) = [*folding.feed(history.events[3:], known), *folding.finish()]
@@ -422,7 +426,7 @@ def test_a_damaged_stream_leaves_those_around_it_whole() -> None:
 
 def rewritten(event: StoredEvent, **changes: object) -> StoredEvent:
     data = msgspec.json.decode(event[5]) | changes
-    return (*event[:5], msgspec.json.encode(data), *event[6:])  # type: ignore[return-value]
+    return (*event[:5], msgspec.json.encode(data), *event[6:])
 
 
 def damaged_by(change: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent]]) -> str:
@@ -479,16 +483,3 @@ def test_an_event_of_a_newer_build_stops_the_fold() -> None:
 
     with pytest.raises(UnknownEventError, match="SessionMoved"):
         fold(FAMILIES, [events[0], newer])
-
-
-def test_two_families_that_interleave_in_the_log_are_folded_apart() -> None:
-    one, other = History(FAMILY_ID), History(OTHER_FAMILY_ID)
-    other.do(start_session(client=PHONE))  # refused: it changes nothing
-    one.refresh()
-
-    states = fold(FAMILIES, one.events, other.events)
-
-    assert [state.family_id for state in states if isinstance(state, Family)] == [
-        FAMILY_ID,
-        OTHER_FAMILY_ID,
-    ]

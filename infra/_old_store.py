@@ -1,0 +1,374 @@
+"""The append: events and the new state in one statement, guarded by the expected version.
+
+``append_families`` is the one way that anything happens to a session family, ``append_user`` to a
+user, ``append_stream`` to a stream without a state. All of them send one JSON document that the
+database unfolds: that costs the client a few microseconds a row, whatever the number of columns.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+import psycopg
+
+from domain.events.envelope import Cause, NewEvent
+from domain.family import Family
+from domain.ids import EventId, FamilyId, Stream, UserId, family_stream, user_stream
+from domain.ports import ConcurrencyError, Subject
+from domain.user import User
+from infra.ids import new_uuid
+from infra.postgres import Connection, JsonDocument
+from infra.sealing import DataKey
+from projections.session_rows import SESSION_COLUMNS, SessionRow, family_of, rows_of
+
+
+class StreamConflictError(ConcurrencyError):
+    """Another writer appended to the stream first; or, once in a long while, two names collide."""
+
+
+class FamilyAppend(msgspec.Struct, frozen=True, kw_only=True):
+    """Events for one family, with the state that they lead to.
+
+    Attributes:
+        before: The state they were decided on, or None for a new family.
+        after: The state with them folded in.
+        events: In order; each with its cause.
+        data_key: The subject's data key, to seal the personal parts with.
+        at: When they happened.
+    """
+
+    before: Family | None
+    after: Family
+    events: Sequence[tuple[NewEvent, Cause]]
+    data_key: DataKey
+    at: datetime
+
+
+class LoadedFamily(msgspec.Struct, frozen=True):
+    """A family as read for a command, with what the command's answer needs of its user."""
+
+    family: Family
+    subject: Subject
+    wrapped_key: bytes | None
+
+
+class _EventRow(msgspec.Struct, frozen=True):
+    stream: Stream
+    version: int
+    event_id: EventId
+    type: str
+    schema_version: int
+    occurred_at: datetime
+    subject_id: UserId | None
+    actor: str
+    correlation_id: str
+    causation_id: str | None
+    data: object
+    personal: bytes | None
+
+
+_EVENT_COLUMNS = ", ".join(_EventRow.__struct_fields__)
+_EVENT_RECORD = (
+    "stream text, version int, event_id uuid, type text, schema_version smallint, "
+    "occurred_at timestamptz, subject_id uuid, actor text, correlation_id uuid, "
+    "causation_id uuid, data jsonb, personal text"
+)
+_EVENT_VALUES = _EVENT_COLUMNS.replace("personal", "decode(personal, 'base64')")
+
+_FIXED_COLUMNS = {
+    "session_id", "family_id", "ordinal", "user_id", "client_id", "auth_methods", "signed_in_at",
+    "expires_at", "delivery", "persistent", "started_at", "idle_timeout_s",
+}  # fmt: skip
+_CHANGING = [column for column in SESSION_COLUMNS if column not in _FIXED_COLUMNS]
+_CHANGING_TYPES = {
+    "family_version": "int", "generation": "bigint", "token_key": "int",
+    "late_retries": "timestamptz[]", "client": "jsonb",
+    "rotated_at": "timestamptz", "last_seen_at": "timestamptz", "idle_expires_at": "timestamptz",
+    "refusal_recorded_at": "timestamptz", "ended_at": "timestamptz",
+}  # fmt: skip
+_CHANGE_RECORD = ", ".join(
+    f"{column} {_CHANGING_TYPES.get(column, 'text')}" for column in _CHANGING
+)
+
+_LOAD = f"""
+SELECT {", ".join("s." + column for column in SESSION_COLUMNS)},
+       coalesce(u.external_subject, u.user_id::text), u.roles, k.wrapped_key, clock_timestamp()
+  FROM sessions s
+  JOIN users u ON u.user_id = s.user_id
+  LEFT JOIN data_keys k ON k.subject_id = s.user_id
+ WHERE s.family_id = ANY(%b::uuid[])
+ ORDER BY s.family_id, s.ordinal
+"""  # noqa: S608 (column names are ours)
+
+# Rows are locked in the order of their keys, so that two batches never wait for each other in a
+# circle. A row that another writer moved on in the meantime fails the version guard when its lock
+# is granted (READ COMMITTED looks again) and drops out, and its events with it.
+_UPDATE = f"""
+WITH change AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(%b)
+    AS c(session_id uuid, family_id uuid, expected_version int, {_CHANGE_RECORD})
+), held AS MATERIALIZED (
+  SELECT s.session_id
+    FROM sessions s JOIN change c ON c.session_id = s.session_id
+   WHERE s.family_version = c.expected_version
+   ORDER BY s.family_id, s.session_id
+     FOR UPDATE OF s
+), updated AS (
+  UPDATE sessions s SET {", ".join(f"{column} = c.{column}" for column in _CHANGING)}
+    FROM change c JOIN held h ON h.session_id = c.session_id
+   WHERE s.session_id = c.session_id
+  RETURNING s.family_id
+), accepted AS MATERIALIZED (
+  SELECT DISTINCT family_id FROM updated
+), appended AS (
+  INSERT INTO events ({_EVENT_COLUMNS})
+  SELECT {_EVENT_VALUES}
+    FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD})
+    JOIN accepted a ON e.stream = 'family-' || a.family_id
+   ORDER BY stream, version
+)
+SELECT family_id FROM accepted
+"""  # noqa: S608 (column names are ours)
+
+_SESSION_TYPES = _CHANGING_TYPES | {
+    "session_id": "uuid", "family_id": "uuid", "ordinal": "smallint", "user_id": "uuid",
+    "auth_methods": "text[]", "signed_in_at": "timestamptz", "expires_at": "timestamptz",
+    "persistent": "boolean", "started_at": "timestamptz", "idle_timeout_s": "int",
+}  # fmt: skip
+_SESSION_RECORD = ", ".join(
+    f"{column} {_SESSION_TYPES.get(column, 'text')}" for column in SESSION_COLUMNS
+)
+_INSERT = f"""
+WITH started AS (
+  INSERT INTO sessions ({", ".join(SESSION_COLUMNS)})
+  SELECT {", ".join(SESSION_COLUMNS)} FROM jsonb_to_recordset(%b) AS s({_SESSION_RECORD})
+)
+INSERT INTO events ({_EVENT_COLUMNS})
+SELECT {_EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD}) ORDER BY stream, version
+"""  # noqa: S608 (column names are ours)
+
+_APPEND = f"""
+INSERT INTO events ({_EVENT_COLUMNS})
+SELECT {_EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD}) ORDER BY stream, version
+"""  # noqa: S608 (column names are ours)
+
+_PUT_USER = """
+INSERT INTO users (user_id, version, origin, username, external_subject, roles, registered_at,
+                   disabled_at, credential_epoch)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (user_id) DO UPDATE
+   SET version = excluded.version, roles = excluded.roles, disabled_at = excluded.disabled_at,
+       credential_epoch = excluded.credential_epoch
+ WHERE users.version = %s
+"""
+
+
+async def load_families(
+    connection: Connection, family_ids: Sequence[FamilyId]
+) -> tuple[dict[FamilyId, LoadedFamily], datetime]:
+    """Read families for commands.
+
+    Returns:
+        Those that exist, by id, and the database's clock.
+    """
+    cursor = await connection.execute(_LOAD, (list(family_ids),), binary=True)
+    records = await cursor.fetchall()
+    if not records:
+        return {}, await database_clock(connection)
+    families: dict[FamilyId, LoadedFamily] = {}
+    width = len(SESSION_COLUMNS)
+    rows: list[SessionRow] = []
+    for index, record in enumerate(records):
+        rows.append(SessionRow(*record[:width]))
+        following = records[index + 1] if index + 1 < len(records) else None
+        if following is None or following[1] != record[1]:
+            subject, roles, wrapped_key = record[width : width + 3]
+            families[record[1]] = LoadedFamily(
+                family_of(rows), Subject(subject, roles), wrapped_key
+            )
+            rows = []
+    return families, records[0][-1]
+
+
+async def database_clock(connection: Connection) -> datetime:
+    """The database's clock: the one that decides every expiry."""
+    cursor = await connection.execute("SELECT clock_timestamp()", binary=True)
+    row = await cursor.fetchone()
+    return row[0]  # type: ignore[index,no-any-return]  # a SELECT of one value has one row
+
+
+async def update_families(connection: Connection, appends: Sequence[FamilyAppend]) -> set[FamilyId]:
+    """Append to existing families, each guarded by its own version.
+
+    One statement, so one commit: outside a transaction it is its own.
+
+    Returns:
+        The families that were appended to; another writer was faster for the rest.
+    """
+    changes = []
+    for append in appends:
+        expected = append.before.version if append.before is not None else 0
+        for row in rows_of(append.after):
+            change = {column: getattr(row, column) for column in _CHANGING}
+            change["session_id"] = row.session_id
+            change["family_id"] = row.family_id
+            change["expected_version"] = expected
+            changes.append(change)
+    events = [row for append in appends for row in _family_event_rows(append)]
+    cursor = await connection.execute(_UPDATE, (_document(changes), _document(events)), binary=True)
+    return {record[0] for record in await cursor.fetchall()}
+
+
+async def insert_families(connection: Connection, appends: Sequence[FamilyAppend]) -> None:
+    """Append the first events of new families.
+
+    Raises:
+        StreamConflictError: One of them exists already.
+    """
+    rows = [row for append in appends for row in rows_of(append.after)]
+    events = [row for append in appends for row in _family_event_rows(append)]
+    await _insert(connection, _INSERT, _document(rows_as_maps(rows)), _document(events))
+
+
+async def append_user(
+    connection: Connection,
+    before: User | None,
+    after: User,
+    events: Sequence[NewEvent],
+    cause: Cause,
+    data_key: DataKey | None,
+    at: datetime,
+) -> None:
+    """Append to a user's stream and put the row that the events lead to.
+
+    Raises:
+        StreamConflictError: Another writer was faster.
+        psycopg.errors.UniqueViolation: The user name or subject is taken.
+    """
+    version = before.version if before is not None else 0
+    cursor = await connection.execute(
+        _PUT_USER,
+        (
+            after.user_id,
+            after.version,
+            after.origin.value,
+            after.username,
+            after.external_subject,
+            [role.value for role in after.roles],
+            after.registered_at,
+            after.disabled_at,
+            after.credential_epoch,
+            version,
+        ),
+    )
+    if cursor.rowcount != 1:
+        msg = f"user {after.user_id} moved on"
+        raise StreamConflictError(msg)
+    await append_stream(
+        connection,
+        user_stream(after.user_id),
+        version,
+        events,
+        cause,
+        at,
+        subject_id=after.user_id,
+        data_key=data_key,
+    )
+
+
+async def append_stream(
+    connection: Connection,
+    stream: Stream,
+    expected_version: int,
+    events: Sequence[NewEvent],
+    cause: Cause,
+    at: datetime,
+    *,
+    subject_id: UserId | None = None,
+    data_key: DataKey | None = None,
+) -> None:
+    """Append to any stream, guarded by its version alone.
+
+    Raises:
+        StreamConflictError: Another writer was faster.
+    """
+    rows = [
+        _event_row(stream, version, new, cause, at, subject_id, data_key)
+        for version, new in enumerate(events, expected_version + 1)
+    ]
+    await _insert(connection, _APPEND, _document(rows))
+
+
+async def stream_version(connection: Connection, stream: Stream) -> int:
+    """The version of a stream's last event; 0 where it has none."""
+    cursor = await connection.execute(
+        "SELECT coalesce(max(version), 0) FROM events"
+        " WHERE hashtextextended(stream, 0) = hashtextextended(%s, 0) AND stream = %s",
+        (stream, stream),
+        binary=True,
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else 0
+
+
+def rows_as_maps(rows: Sequence[SessionRow]) -> list[dict[str, object]]:
+    """Session rows as the JSON objects that the database unfolds."""
+    return [{column: getattr(row, column) for column in SESSION_COLUMNS} for row in rows]
+
+
+async def _insert(connection: Connection, statement: str, *documents: JsonDocument) -> None:
+    try:
+        await connection.execute(statement, documents)
+    except psycopg.errors.UniqueViolation as error:
+        if error.diag.constraint_name != "events_stream_version_key":
+            raise
+        msg = "another writer appended to the stream first"
+        raise StreamConflictError(msg) from error
+
+
+def _family_event_rows(append: FamilyAppend) -> list[_EventRow]:
+    stream = family_stream(append.after.family_id)
+    first = append.after.version - len(append.events) + 1
+    return [
+        _event_row(stream, version, new, cause, append.at, append.after.user_id, append.data_key)
+        for version, (new, cause) in enumerate(append.events, first)
+    ]
+
+
+def _event_row(
+    stream: Stream,
+    version: int,
+    new: NewEvent,
+    cause: Cause,
+    at: datetime,
+    subject_id: UserId | None,
+    data_key: DataKey | None,
+) -> _EventRow:
+    event_id = EventId(new_uuid())
+    sealed = None
+    if new.personal is not None:
+        if data_key is None:
+            msg = f"{new.event.TYPE} has a personal part but its subject has no data key"
+            raise ValueError(msg)
+        sealed = data_key.seal(new.personal, event_id)
+    return _EventRow(
+        stream,
+        version,
+        event_id,
+        new.event.TYPE,
+        new.event.SCHEMA_VERSION,
+        at,
+        subject_id,
+        str(new.by or cause.actor),
+        cause.correlation_id,
+        cause.causation_id,
+        new.event,
+        sealed,
+    )
+
+
+def _document(value: object) -> JsonDocument:
+    return JsonDocument(_encoder.encode(value))
+
+
+_encoder = msgspec.json.Encoder()
