@@ -100,9 +100,10 @@ SELECT {", ".join("s." + column for column in SESSION_COLUMNS)},
  ORDER BY s.family_id, s.ordinal
 """  # noqa: S608 (column names are ours)
 
-# Rows are locked in the order of their keys, so that two batches never wait for each other in a
-# circle. A row that another writer moved on in the meantime fails the version guard when its lock
-# is granted (READ COMMITTED looks again) and drops out, and its events with it.
+# Nobody waits here: a row that another transaction holds is passed over, so that one family cannot
+# hold a batch up. One that another writer moved on fails the version guard (READ COMMITTED looks
+# again once the lock is granted). Either way the family drops out, all its rows or none, and its
+# events with it.
 _UPDATE = f"""
 WITH change AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%b)
@@ -111,11 +112,15 @@ WITH change AS MATERIALIZED (
   SELECT s.session_id
     FROM sessions s JOIN change c ON c.session_id = s.session_id
    WHERE s.family_version = c.expected_version
-   ORDER BY s.family_id, s.session_id
-     FOR UPDATE OF s
+     FOR UPDATE OF s SKIP LOCKED
+), whole AS MATERIALIZED (
+  SELECT c.family_id
+    FROM change c LEFT JOIN held h ON h.session_id = c.session_id
+   GROUP BY c.family_id
+  HAVING count(h.session_id) = count(*)
 ), updated AS (
   UPDATE sessions s SET {", ".join(f"{column} = c.{column}" for column in _CHANGING)}
-    FROM change c JOIN held h ON h.session_id = c.session_id
+    FROM change c JOIN whole w ON w.family_id = c.family_id
    WHERE s.session_id = c.session_id
   RETURNING s.family_id
 ), accepted AS MATERIALIZED (
@@ -200,10 +205,10 @@ async def database_clock(connection: Connection) -> datetime:
 async def update_families(connection: Connection, appends: Sequence[FamilyAppend]) -> set[FamilyId]:
     """Append to existing families, each guarded by its own version.
 
-    One statement, so one commit: outside a transaction it is its own.
+    One statement, so one commit: outside a transaction it is its own. It waits for no other writer.
 
     Returns:
-        The families that were appended to; another writer was faster for the rest.
+        The families that were appended to; for the rest another writer was faster, or is at it.
     """
     changes = []
     for append in appends:
