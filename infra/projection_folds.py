@@ -6,7 +6,7 @@ unique index keeps, so that PostgreSQL may choose between that index and a sort,
 has a say in it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -46,13 +46,14 @@ SELECT stream, version, type, schema_version, occurred_at, convert_to(data::text
  ORDER BY hashtextextended(stream, 0), version
 """
 
+_COUNT = "SELECT count(*) FROM events WHERE starts_with(stream, %s) OR starts_with(stream, %s)"
+
 _WRAPPED_KEYS = """
 SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])
 """
 
-_ROWS = """
-SELECT {columns} FROM {prefix}{table} WHERE {owner} = ANY(%s::uuid[]) ORDER BY {order}
-"""
+_ROWS = "SELECT {columns} FROM {table} WHERE {owner} = ANY(%s::uuid[]) ORDER BY {order}"
+_REBUILT_ROWS = _ROWS.replace("{table}", "rebuilt_{table}")
 
 
 class _AnyInstant(TimestamptzBinaryLoader):
@@ -78,20 +79,21 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[Connection]:
         yield connection
 
 
+async def scalar(connection: Connection, query: str, values: Sequence[object] = ()) -> Any:  # noqa: ANN401
+    """The one value of a query; Any: of whatever type."""
+    cursor = await connection.execute(query.encode(), values)
+    return (await cursor.fetchall())[0][0]
+
+
 async def name_of_snapshot(reader: Connection) -> str:
     """What PostgreSQL calls the instant that a connection sees: ``since``, for another fold."""
-    cursor = await reader.execute("SELECT pg_current_snapshot()::text")
-    return str((await cursor.fetchall())[0][0])
+    return str(await scalar(reader, "SELECT pg_current_snapshot()::text"))
 
 
 async def counter(reader: Connection, progress: Progress) -> Callable[[int], None]:
     """Adds up how many events were folded, and tells."""
     prefixes = [projection.rules.prefix for projection in PROJECTIONS]
-    cursor = await reader.execute(
-        "SELECT count(*) FROM events WHERE starts_with(stream, %s) OR starts_with(stream, %s)",
-        prefixes,
-    )
-    total: int = (await cursor.fetchall())[0][0]
+    total: int = await scalar(reader, _COUNT, prefixes)
     done = 0
 
     def counted(events: int) -> None:
@@ -140,19 +142,15 @@ async def folded(
 
 
 async def rows_of_owners(
-    connection: Connection, projection: AnyProjection, owners: Iterable[str], prefix: str = ""
+    connection: Connection, projection: AnyProjection, owners: Iterable[str], query: str = _ROWS
 ) -> dict[str, list[Any]]:
-    """Rows of the projection's table, or of the one with that prefix, by owner and in order."""
-    statement = _ROWS.format(
-        columns=", ".join(projection.row.__struct_fields__),
-        prefix=prefix,
-        table=projection.table,
-        owner=projection.owner,
-        order=projection.order,
-    )
+    """Rows of the projection's table by owner, in order.
+
+    What they hold is not trusted: there may be no state that they stand for.
+    """
     cursor = connection.cursor(binary=True)
     cursor.adapters.register_loader("timestamptz", _AnyInstant)
-    await cursor.execute(statement.encode(), (list(filter(parse_uuid, owners)),))
+    await cursor.execute(statement(query, projection), (list(filter(parse_uuid, owners)),))
     rows: dict[str, list[Any]] = {}
     for record in await cursor.fetchall():
         row = projection.row(*record)
@@ -160,12 +158,27 @@ async def rows_of_owners(
     return rows
 
 
+def statement(template: str, projection: AnyProjection) -> bytes:
+    """SQL about a projection's table, from a template that names the table's parts."""
+    columns = projection.row.__struct_fields__
+    return template.format(
+        table=projection.table,
+        key=projection.key,
+        owner=projection.owner,
+        order=projection.order,
+        personal=", ".join(projection.personal),
+        columns=", ".join(columns),
+        ours=", ".join("r." + column for column in columns),
+        theirs=", ".join("t." + column for column in columns),
+    ).encode()
+
+
 async def _known(
     builder: Connection, projection: AnyProjection, events: Iterable[StoredEvent]
 ) -> dict[str, Any]:
     """The states that the rebuilt table has of these events' streams."""
     owners = {event[0].removeprefix(projection.rules.prefix) for event in events}
-    rows = await rows_of_owners(builder, projection, owners, prefix="rebuilt_")
+    rows = await rows_of_owners(builder, projection, owners, _REBUILT_ROWS)
     return {owner: projection.state_of(rows[owner]) for owner in rows}
 
 

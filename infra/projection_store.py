@@ -20,7 +20,9 @@ from infra.projection_folds import (
     folded,
     name_of_snapshot,
     rows_of_owners,
+    scalar,
     snapshot,
+    statement,
 )
 from infra.sealing import DataKeys
 from projections.comparison import Difference, damage, differences, extra_row
@@ -38,8 +40,13 @@ SELECT {key}::text FROM {table} t
       AND hashtextextended(e.stream, 0) = hashtextextended(%(prefix)s || t.{owner}, 0))
 """
 
-_CREATE = "CREATE TEMPORARY TABLE rebuilt_{table} (LIKE {table}, PRIMARY KEY ({key}))"
-_CREATE_INDEX = "CREATE INDEX ON rebuilt_{table} ({owner})"
+_MAY_DELETE = "SELECT has_table_privilege(%s, 'DELETE')"
+
+_CREATE = """
+CREATE TEMPORARY TABLE rebuilt_{table} (LIKE {table}, PRIMARY KEY ({key}));
+CREATE INDEX ON rebuilt_{table} ({owner})
+"""
+
 _CLEAR = "DELETE FROM rebuilt_{table} WHERE {owner} = ANY(%s::uuid[])"
 
 _PUT = """
@@ -123,8 +130,10 @@ async def verify_projections(
                     for difference in await _compared(reader, projection, batch):
                         yield difference
             async with reader.cursor("rows_without_stream") as cursor:
-                statement = _sql(_ROWS_WITHOUT_STREAM, projection)
-                await cursor.execute(statement, {"prefix": projection.rules.prefix})
+                await cursor.execute(
+                    statement(_ROWS_WITHOUT_STREAM, projection),
+                    {"prefix": projection.rules.prefix},
+                )
                 async for (key,) in cursor:
                     yield extra_row(projection.table, key)
 
@@ -139,9 +148,9 @@ async def rebuild_projections(
     few events, and replaces the rows that differ, in one transaction. Tables, indexes and
     privileges stay as they are, and a table that was right is not written to.
 
-    Readers never wait and never see a table half rebuilt. Writers wait while the tables are locked:
-    for one comparison of the tables (see docs/performance.md), and until then at most two seconds
-    behind somebody else's long transaction: the rebuild then lets them pass and tries again. A
+    Readers never wait and never see a table half rebuilt. Writers wait while the tables are locked,
+    for one comparison of the tables: LOCKED_FOR; and before that behind somebody else's long
+    transaction, two seconds a table at most: the rebuild then lets them pass and tries again. A
     command decided on a damaged row before the swap and written after it may carry the damage on:
     verify afterwards.
 
@@ -182,7 +191,7 @@ async def rebuild_projections(
 async def _compared(
     reader: Connection, projection: AnyProjection, batch: Sequence[Any]
 ) -> list[Difference]:
-    """Any: states of the projection, and ``DamagedStream``."""
+    """What differs; Any: ``batch`` is as ``folded`` yields it."""
     sound = [each for each in batch if not isinstance(each, DamagedStream)]
     owners = [getattr(state, projection.owner) for state in sound]
     found = await rows_of_owners(reader, projection, owners)
@@ -192,17 +201,16 @@ async def _compared(
     return result
 
 
-# ------------------------------------------------------------------------------------- rebuilding
-
-
 @asynccontextmanager
 async def _own_connection(engine: AsyncEngine) -> AsyncIterator[Connection]:
     """A connection for several transactions, closed afterwards with its temporary tables."""
     with translated_faults():
         async with engine.connect() as checked_out:
             raw = await checked_out.get_raw_connection()
+            connection = cast("Connection", raw.driver_connection)
             try:
-                yield cast("Connection", raw.driver_connection)
+                await connection.set_autocommit(True)
+                yield connection
             finally:
                 await checked_out.invalidate()
 
@@ -210,14 +218,10 @@ async def _own_connection(engine: AsyncEngine) -> AsyncIterator[Connection]:
 async def _create_tables(builder: Connection) -> None:
     async with builder.transaction():
         for projection in PROJECTIONS:
-            cursor = await builder.execute(
-                "SELECT has_table_privilege(%s, 'DELETE')", (projection.table,)
-            )
-            if not (await cursor.fetchall())[0][0]:
+            if not await scalar(builder, _MAY_DELETE, [projection.table]):
                 msg = f"a rebuild needs to delete rows of {projection.table}: connect as its owner"
                 raise NotTheOwnerError(msg)
-            await builder.execute(_sql(_CREATE, projection))
-            await builder.execute(_sql(_CREATE_INDEX, projection))
+            await builder.execute(statement(_CREATE, projection))
 
 
 async def _build(
@@ -231,7 +235,7 @@ async def _build(
         seen = await name_of_snapshot(reader)
     async with builder.transaction():
         for projection in PROJECTIONS:
-            await builder.execute(_sql("ANALYZE rebuilt_{table}", projection))
+            await builder.execute(statement("ANALYZE rebuilt_{table}", projection))
     return seen
 
 
@@ -256,7 +260,7 @@ async def _catch_up(
 async def _put_all(
     builder: Connection, projection: AnyProjection, states: AsyncGenerator[list[Any], None]
 ) -> None:
-    """Write states to the rebuilt table; Any: as ``folded`` yields them."""
+    """Write what ``folded`` yields to the rebuilt table."""
     async with aclosing(states):
         async for batch in states:
             for each in batch:
@@ -275,8 +279,10 @@ async def _put(builder: Connection, projection: AnyProjection, states: Sequence[
     owners = [getattr(state, projection.owner) for state in states]
     rows = [asdict(row) for state in states for row in projection.rows_of(state)]
     async with builder.transaction():
-        await builder.execute(_sql(_CLEAR, projection), (owners,))
-        await builder.execute(_sql(_PUT, projection), (JsonDocument(encode(rows)),), binary=True)
+        await builder.execute(statement(_CLEAR, projection), (owners,))
+        await builder.execute(
+            statement(_PUT, projection), (JsonDocument(encode(rows)),), binary=True
+        )
 
 
 async def _lock_tables(builder: Connection) -> None:
@@ -287,26 +293,12 @@ async def _lock_tables(builder: Connection) -> None:
     """
     await builder.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
     for projection in PROJECTIONS:
-        await builder.execute(_sql("LOCK TABLE {table} IN EXCLUSIVE MODE", projection))
+        await builder.execute(statement("LOCK TABLE {table} IN EXCLUSIVE MODE", projection))
 
 
 async def _replace(builder: Connection, projection: AnyProjection) -> Rebuilt:
-    await builder.execute(_sql(_FORGET_ERASED, projection))
-    removed = await builder.execute(_sql(_REMOVE, projection))
-    written = await builder.execute(_sql(_WRITE, projection))
-    cursor = await builder.execute(_sql("SELECT count(*) FROM rebuilt_{table}", projection))
-    rows = (await cursor.fetchall())[0][0]
+    await builder.execute(statement(_FORGET_ERASED, projection))
+    removed = await builder.execute(statement(_REMOVE, projection))
+    written = await builder.execute(statement(_WRITE, projection))
+    rows = await scalar(builder, f"SELECT count(*) FROM rebuilt_{projection.table}")  # noqa: S608
     return Rebuilt(projection.table, rows, removed.rowcount, written.rowcount)
-
-
-def _sql(template: str, projection: AnyProjection) -> bytes:
-    columns = projection.row.__struct_fields__
-    return template.format(
-        table=projection.table,
-        key=projection.key,
-        owner=projection.owner,
-        personal=", ".join(projection.personal),
-        columns=", ".join(columns),
-        ours=", ".join("r." + column for column in columns),
-        theirs=", ".join("t." + column for column in columns),
-    ).encode()

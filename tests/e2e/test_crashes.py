@@ -3,6 +3,7 @@
 A client that lost an answer does what any client does: it presents the token that it has once more.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -119,13 +120,15 @@ class Chain:
 def clients(running: RunningService, number: int = CLIENTS) -> Iterator[list[Chain]]:
     """Clients that are signed in, each with connections of its own."""
     account = add_user(running)
-    chains = [Chain(Device(running.url, httpx.Client(timeout=30))) for _ in range(number)]
-    for chain in chains:
-        answer = chain.device.login(account.username, account.password)
-        assert answer.status_code == 200, answer.text
-    yield chains
-    for chain in chains:
-        chain.device.http.close()
+    with contextlib.ExitStack() as stack:
+        chains = [
+            Chain(Device(running.url, stack.enter_context(httpx.Client(timeout=30))))
+            for _ in range(number)
+        ]
+        for chain in chains:
+            answer = chain.device.login(account.username, account.password)
+            assert answer.status_code == 200, answer.text
+        yield chains
 
 
 @contextmanager
@@ -278,10 +281,7 @@ def test_refresh_vs_restart(
 
     # The service is stopped while its statement waits for a lock, so that it cannot answer; the
     # statement then goes through, and PostgreSQL commits it.
-    with (
-        holding_session(owner_conninfo, device),
-        sent_refresh(device),
-    ):
+    with holding_log(owner_conninfo), sent_refresh(device):
         wait_for(lambda: is_waiting_for_a_lock(owner_conninfo))
         running.process.send_signal(signal.SIGSTOP)
     wait_for(lambda: types(log.of_family(family_id)) == ["SessionStarted", "RefreshTokenRotated"])
@@ -303,6 +303,14 @@ def holding_session(owner_conninfo: str, device: Device) -> Iterator[None]:
     with psycopg.connect(owner_conninfo) as holder:
         query = "SELECT 1 FROM sessions WHERE session_id = %s FOR UPDATE"
         assert holder.execute(query, (device.session["session_id"],)).fetchone()
+        yield
+
+
+@contextmanager
+def holding_log(owner_conninfo: str) -> Iterator[None]:
+    """Nothing can be appended for as long as the block lasts; what tries waits."""
+    with psycopg.connect(owner_conninfo) as holder:
+        holder.execute("LOCK TABLE events IN SHARE MODE")
         yield
 
 
