@@ -41,6 +41,8 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
         title="Sessiontrail",
         version=version("sessiontrail"),
         description=_DESCRIPTION,
+        docs_url=None,  # its pages load scripts from another host
+        redoc_url=None,
         redirect_slashes=False,  # the address in the redirect would be what Host says
     )
     clients = ClientReader(services.trusted_proxies)

@@ -258,7 +258,7 @@ async def metadata(services: ServicesIn) -> dict[str, object]:
             "client_secret_basic",
             "client_secret_post",
         ],
-        "service_documentation": f"{issuer}/docs",
+        "service_documentation": f"{issuer}/openapi.json",
     }
 
 

@@ -420,7 +420,6 @@ ADDRESSES = {
     "/metrics": {"GET", "HEAD"},
     "/problems/not-found": {"GET", "HEAD"},
     "/openapi.json": {"GET", "HEAD"},
-    "/docs": {"GET", "HEAD"},
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW")
 
