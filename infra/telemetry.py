@@ -153,6 +153,7 @@ def configure_logging(level: int | str = logging.INFO, stream: TextIO | None = N
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it names each of its parts
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -65,3 +65,4 @@ def print_table(table: Table) -> None:
 def say(line: str = "") -> None:
     """Print a line of result."""
     sys.stdout.write(line + "\n")
+    sys.stdout.flush()

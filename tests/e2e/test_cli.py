@@ -70,7 +70,7 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a command that could not."""
     assert done.returncode != 0, done.stdout
     lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
+    assert len(lines) == 1, done.stderr[-500:]
     assert lines[0].startswith("sessiontrail: ")
     assert not done.stdout
     return lines[0]
@@ -295,7 +295,7 @@ def test_a_service_key_is_shown_once(
     name = "the shop [/] 🛒"
     shown = said(run("service-keys", "add", name, "--scope", "sessions:create")).strip()
     used_secrets.add(shown)
-    key_id, secret = shown.split("_")[1:3]
+    _, key_id, secret = shown.split("_", 2)
 
     opened = http.post(
         f"{shared_service.url}/v1/sessions",
