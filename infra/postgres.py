@@ -24,6 +24,9 @@ Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 """Any: a row's columns have whatever types its query gives them."""
 
 _CONNECT_TIMEOUT_S = 5
+_LANE_OPTIONS = "-c enable_seqscan=off -c jit=off"
+"""A lane only ever looks rows up by their keys. A plan made while the tables were small, or before
+they were analysed, would read them whole, and stay with the prepared statement."""
 
 
 class _UuidAsText(Loader):
@@ -85,16 +88,19 @@ async def connect(conninfo: str) -> Connection:
     """
     with translated_faults():
         return await psycopg.AsyncConnection.connect(
-            _conninfo(conninfo), autocommit=True, prepare_threshold=0, context=_OurForms()
+            _conninfo(conninfo, _LANE_OPTIONS),
+            autocommit=True,
+            prepare_threshold=0,
+            context=_OurForms(),
         )
 
 
-def _conninfo(conninfo: str) -> str:
+def _conninfo(conninfo: str, options: str = "") -> str:
     return make_conninfo(
         conninfo,
         connect_timeout=_CONNECT_TIMEOUT_S,
         application_name="sessiontrail",
-        options="-c timezone=UTC",
+        options=f"-c timezone=UTC {options}",
     )
 
 

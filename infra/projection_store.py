@@ -297,6 +297,10 @@ async def _lock_tables(builder: Connection) -> None:
 
 
 async def _replace(builder: Connection, projection: AnyProjection) -> Rebuilt:
+    # Without statistics of a table that was empty a moment ago, the planner would compare each row
+    # with all others; and everybody waits.
+    await builder.execute("SET LOCAL enable_nestloop = off")
+    await builder.execute("SET LOCAL work_mem = '64MB'")
     await builder.execute(statement(_FORGET_ERASED, projection))
     removed = await builder.execute(statement(_REMOVE, projection))
     written = await builder.execute(statement(_WRITE, projection))

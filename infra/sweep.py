@@ -22,11 +22,12 @@ from infra.sealing import DataKeys
 _BATCH = 200
 _log = logging.getLogger(__name__)
 
+# The first comparison takes the clock as a value, so that it can use ``sessions_sweep_idx``.
 _EXPIRED = """
 SELECT family_id FROM sessions
- WHERE ended_at IS NULL AND sweep_after <= clock_timestamp()
+ WHERE ended_at IS NULL AND sweep_after <= (SELECT clock_timestamp())
    AND (idle_expires_at <= clock_timestamp() OR expires_at <= clock_timestamp())
- ORDER BY family_id, session_id
+ ORDER BY sweep_after
  LIMIT %s
    FOR UPDATE SKIP LOCKED
 """

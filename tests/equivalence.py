@@ -24,7 +24,7 @@ from infra.user_rows import USER_COLUMNS, user_of
 async def assert_rows_are_folds(
     conninfo: str, data_keys: DataKeys, families: Iterable[FamilyId] | None = None
 ) -> int:
-    """Assert that the rows of all families (or of these) and of all users are their folds.
+    """Assert that the rows of all families (or of these) and of their users are their folds.
 
     Returns:
         How many families were compared.
@@ -38,7 +38,8 @@ async def assert_rows_are_folds(
             folded = _fold_family(family_id, events, keys, data_keys)
             assert family_id in stored, f"family {family_id} has events and no row"
             assert stored[family_id].family == folded
-        await _assert_users_are_folds(connection, keys, data_keys)
+        owners = None if families is None else {each.family.user_id for each in stored.values()}
+        await _assert_users_are_folds(connection, keys, data_keys, owners)
     return len(chosen)
 
 
@@ -93,9 +94,16 @@ def _fold_family(
 
 
 async def _assert_users_are_folds(
-    connection: Connection, keys: dict[str, bytes], data_keys: DataKeys
+    connection: Connection,
+    keys: dict[str, bytes],
+    data_keys: DataKeys,
+    users: set[UserId] | None,
 ) -> None:
-    cursor = await connection.execute(f"SELECT {', '.join(USER_COLUMNS)} FROM users", binary=True)
+    cursor = await connection.execute(
+        f"SELECT {', '.join(USER_COLUMNS)} FROM users WHERE %s::uuid[] IS NULL OR user_id = ANY(%s)",
+        (None if users is None else list(users),) * 2,
+        binary=True,
+    )
     for row in [user_of(record) for record in await cursor.fetchall()]:
         folded: User | None = None
         for recorded in await read_stream(connection, Stream("user-" + row.user_id)):
