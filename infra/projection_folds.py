@@ -17,7 +17,7 @@ from psycopg.types.datetime import TimestamptzBinaryLoader
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ids import Stream, parse_uuid
-from infra.postgres import Connection, transaction
+from infra.postgres import Connection, transaction, translated_faults
 from infra.sealing import DataKeys, UnsealError
 from projections.comparison import SESSIONS, USER_ROWS, Projection
 from projections.folding import DamagedStream, Fold, StoredEvent, nothing_left
@@ -77,6 +77,20 @@ async def snapshot(engine: AsyncEngine) -> AsyncIterator[Connection]:
         await connection.execute("SET LOCAL cursor_tuple_fraction = 1")  # read to the end
         await connection.execute("SET LOCAL work_mem = '64MB'")
         yield connection
+
+
+@asynccontextmanager
+async def own_connection(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """A connection for many short transactions, closed afterwards with its temporary tables."""
+    with translated_faults():
+        async with engine.connect() as checked_out:
+            raw = await checked_out.get_raw_connection()
+            connection = cast("Connection", raw.driver_connection)
+            try:
+                await connection.set_autocommit(True)
+                yield connection
+            finally:
+                await checked_out.invalidate()
 
 
 async def scalar(connection: Connection, query: str, values: Sequence[object] = ()) -> Any:  # noqa: ANN401

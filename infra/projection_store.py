@@ -1,9 +1,9 @@
 """Proving that ``sessions`` and ``users`` are the fold of the log, and making them so again."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from msgspec.json import encode
@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ports import StoreUnavailableError
-from infra.postgres import Connection, JsonDocument, translated_faults
+from infra.postgres import Connection, JsonDocument
 from infra.projection_folds import (
     PROJECTIONS,
     AnyProjection,
@@ -19,6 +19,7 @@ from infra.projection_folds import (
     counter,
     folded,
     name_of_snapshot,
+    own_connection,
     rows_of_owners,
     scalar,
     snapshot,
@@ -41,13 +42,12 @@ SELECT {key}::text FROM {table} t
 """
 
 _MAY_DELETE = "SELECT has_table_privilege(%s, 'DELETE')"
+_CLEAR = "DELETE FROM rebuilt_{table} WHERE {owner} = ANY(%s::uuid[])"
 
 _CREATE = """
 CREATE TEMPORARY TABLE rebuilt_{table} (LIKE {table}, PRIMARY KEY ({key}));
 CREATE INDEX ON rebuilt_{table} ({owner})
 """
-
-_CLEAR = "DELETE FROM rebuilt_{table} WHERE {owner} = ANY(%s::uuid[])"
 
 _PUT = """
 INSERT INTO rebuilt_{table} ({columns})
@@ -143,16 +143,16 @@ async def rebuild_projections(
 ) -> list[Rebuilt]:
     """Fold the whole log beside ``sessions`` and ``users``, then make them what it says.
 
-    The fold goes to temporary tables of this connection: a rebuild that dies leaves nothing behind.
-    It catches up with what was written meanwhile, then locks both tables, catches up with the last
-    few events, and replaces the rows that differ, in one transaction. Tables, indexes and
-    privileges stay as they are, and a table that was right is not written to.
+    The fold goes to temporary tables: a rebuild that dies leaves nothing behind. It catches up with
+    what was written meanwhile, then locks both tables, catches up with the last few events, and
+    replaces the rows that differ, in one transaction. Tables, indexes and privileges stay as they
+    are, and a table that was right is not written to.
 
-    Readers never wait and never see a table half rebuilt. Writers wait while the tables are locked,
-    for one comparison of the tables: LOCKED_FOR; and before that behind somebody else's long
-    transaction, two seconds a table at most: the rebuild then lets them pass and tries again. A
-    command decided on a damaged row before the swap and written after it may carry the damage on:
-    verify afterwards.
+    Readers never wait and never see a table half rebuilt. Writers wait while the tables are locked
+    and compared: some hundredths of a second, and up to five seconds for each million sessions.
+    Before that they wait behind somebody else's long transaction, two seconds a table at most: the
+    rebuild then lets them pass and tries again. A command decided on a damaged row before the swap
+    and written after it may carry the damage on: verify afterwards.
 
     Args:
         engine: As the owner of the tables, or a role that may delete from them; of at least two
@@ -169,7 +169,7 @@ async def rebuild_projections(
         UnknownEventError: A newer build wrote to the log; nothing was changed.
         StoreUnavailableError: The database went away, or the tables stayed locked by others.
     """
-    async with _own_connection(engine) as builder:
+    async with own_connection(engine) as builder:
         await _create_tables(builder)
         since = await _build(engine, builder, data_keys, progress)
         for _ in range(_MAX_ROUNDS):
@@ -199,20 +199,6 @@ async def _compared(
     for owner, state in zip(owners, sound, strict=True):
         result.extend(differences(projection, state, found.get(owner, [])))
     return result
-
-
-@asynccontextmanager
-async def _own_connection(engine: AsyncEngine) -> AsyncIterator[Connection]:
-    """A connection for several transactions, closed afterwards with its temporary tables."""
-    with translated_faults():
-        async with engine.connect() as checked_out:
-            raw = await checked_out.get_raw_connection()
-            connection = cast("Connection", raw.driver_connection)
-            try:
-                await connection.set_autocommit(True)
-                yield connection
-            finally:
-                await checked_out.invalidate()
 
 
 async def _create_tables(builder: Connection) -> None:
@@ -260,7 +246,6 @@ async def _catch_up(
 async def _put_all(
     builder: Connection, projection: AnyProjection, states: AsyncGenerator[list[Any], None]
 ) -> None:
-    """Write what ``folded`` yields to the rebuilt table."""
     async with aclosing(states):
         async for batch in states:
             for each in batch:
@@ -278,19 +263,20 @@ async def _put(builder: Connection, projection: AnyProjection, states: Sequence[
     """
     owners = [getattr(state, projection.owner) for state in states]
     rows = [asdict(row) for state in states for row in projection.rows_of(state)]
-    async with builder.transaction():
-        await builder.execute(statement(_CLEAR, projection), (owners,))
-        await builder.execute(
-            statement(_PUT, projection), (JsonDocument(encode(rows)),), binary=True
-        )
+    document = JsonDocument(encode(rows))
+    try:
+        async with builder.transaction():
+            await builder.execute(statement(_CLEAR, projection), (owners,))
+            await builder.execute(statement(_PUT, projection), (document,), binary=True)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        msg = f"what the log says does not fit {projection.table}: {error}"
+        raise DamagedLogError(msg) from error
 
 
 async def _lock_tables(builder: Connection) -> None:
-    """Keep writers out, readers not.
-
-    EXCLUSIVE also refuses row locks: somebody who holds one would otherwise wait for us with their
-    update, and we for their row. Tables in the order that everybody locks in.
-    """
+    """Keep writers out, readers not; in the order that everybody locks in."""
+    # EXCLUSIVE refuses row locks too: somebody who holds one would otherwise wait for us with their
+    # update, and we for their row.
     await builder.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'".encode())
     for projection in PROJECTIONS:
         await builder.execute(statement("LOCK TABLE {table} IN EXCLUSIVE MODE", projection))

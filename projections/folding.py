@@ -7,7 +7,7 @@ by ``open_family`` and ``open_user``, so that a family of 50,000 refreshes costs
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import dropwhile, groupby
 from operator import itemgetter
 from typing import Any, Generic, TypeVar, get_args
 
@@ -76,7 +76,7 @@ class Fold(Generic[StateT]):
         self._stream: Stream | None = None
         self._owner = ""
         self._state: StateT | None = None
-        self._version = 0
+        self._version = self._known_version = 0
         self._fault: str | None = None
 
     def feed(
@@ -86,7 +86,8 @@ class Fold(Generic[StateT]):
 
         Args:
             events: They follow those of the piece before.
-            known: States by id, of streams whose first events were folded another time.
+            known: States by id, of streams whose first events were folded another time; these are
+                passed over if they come again.
 
         Yields:
             The state of each stream that ended within the piece, or what is wrong with it.
@@ -99,7 +100,7 @@ class Fold(Generic[StateT]):
                 yield from self.finish()
                 self._begin(stream, known or {})
             if self._fault is None:
-                self._fold(group)
+                self._fold(self._unknown(group))
 
     def finish(self) -> Iterator[StateT | DamagedStream]:
         """The state of the stream that was last, or what is wrong with it."""
@@ -114,9 +115,13 @@ class Fold(Generic[StateT]):
         self._stream = stream
         self._owner = stream.removeprefix(self._rules.prefix)
         self._state = known.get(self._owner)
-        self._version = 0 if self._state is None else self._state.version
+        self._version = self._known_version = self._state.version if self._state else 0
         well_named = stream.startswith(self._rules.prefix) and parse_uuid(self._owner)
         self._fault = None if well_named == self._owner else "its name holds no id"
+
+    def _unknown(self, events: Iterable[StoredEvent]) -> Iterable[StoredEvent]:
+        known = self._known_version
+        return dropwhile(lambda event: event[1] <= known, events) if known else events
 
     def _fold(self, events: Iterable[StoredEvent]) -> None:
         """Fold events of the current stream: the loop that a rebuild spends its time in."""

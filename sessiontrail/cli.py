@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -51,9 +52,19 @@ _USER_ERRORS = (
 def main() -> None:
     """Run a command; what the user can mend comes out as one line."""
     try:
-        app()
+        status = app(standalone_mode=False)
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except typer.TyperException as error:  # a command line that makes no sense
+        _refuse(error.format_message(), 2)
     except _USER_ERRORS as error:
-        line = " ".join(str(error).split())
-        sys.stderr.write(f"sessiontrail: {line}\n")
         logging.getLogger(__name__).debug("the error in full", exc_info=error)
-        raise SystemExit(1) from None
+        _refuse(str(error), 1)
+    else:
+        raise SystemExit(status or 0)
+
+
+def _refuse(message: str, status: int) -> NoReturn:
+    line = " ".join(message.split())
+    sys.stderr.write(f"sessiontrail: {line}\n")
+    raise SystemExit(status)

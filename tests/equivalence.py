@@ -100,7 +100,8 @@ async def _assert_users_are_folds(
     users: set[UserId] | None,
 ) -> None:
     cursor = await connection.execute(
-        f"SELECT {', '.join(USER_COLUMNS)} FROM users WHERE %s::uuid[] IS NULL OR user_id = ANY(%s)",
+        f"SELECT {', '.join(USER_COLUMNS)} FROM users"
+        " WHERE %s::uuid[] IS NULL OR user_id = ANY(%s)",
         (None if users is None else list(users),) * 2,
         binary=True,
     )

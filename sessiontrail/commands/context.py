@@ -59,7 +59,9 @@ def print_table(table: Table) -> None:
     """Print a table whose ids can be copied: folded to the terminal, never cut."""
     for column in table.columns:
         column.overflow = "fold"
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    # Names come from people: what looks like markup is text.
+    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
 def say(line: str = "") -> None:

@@ -69,7 +69,7 @@ def rotate(
     say(f"{run(work)} signs in {publish_ahead} s.")
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a kid may begin with a dash
 def compromised(kid: str) -> None:
     """Withdraw a signing key at once: tokens that it signed are refused from now on."""
 

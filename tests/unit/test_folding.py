@@ -217,19 +217,23 @@ def test_whatever_happened_the_fold_of_the_stored_events_is_the_state_that_was_l
     assert opened == [history.state for history in histories]
 
 
-@given(cut=st.integers(0, 6))
-def test_a_fold_goes_on_from_rows_that_were_written_in_the_middle(cut: int) -> None:
+@given(cut=st.integers(0, 6), overlap=st.integers(0, 6), piece=st.integers(1, 7))
+def test_a_fold_goes_on_from_rows_that_were_written_in_the_middle(
+    cut: int, overlap: int, piece: int
+) -> None:
     history = History(device_name="my laptop")
     for step in (do_refresh, do_rename, do_refresh, do_retry, do_refresh, do_log_out):
         step(history)
-    begun, rest = history.events[:cut], history.events[cut:]
+    begun, rest = history.events[:cut], history.events[max(0, cut - overlap) :]
     known: dict[str, Family] = {}
     if begun:
         half_way = open_family(only_family(begun), KEY.open)
         known[FAMILY_ID] = family_of(rows_of(half_way))
 
     folding = Fold(FAMILIES)
-    (state,) = [*folding.feed(rest, known), *folding.finish()]
+    pieces = [rest[start : start + piece] for start in range(0, len(rest), piece)]
+    states = [state for part in pieces for state in folding.feed(part, known)]
+    (state,) = [*states, *folding.finish()]
 
     assert isinstance(state, Family)
     assert open_family(state, KEY.open) == history.state
