@@ -4,9 +4,10 @@ The refresh path and the token endpoint skip FastAPI's routing and validation, w
 more than their own work; ``api.openapi`` documents them all the same.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from api.answers import Answer
@@ -20,11 +21,15 @@ Message = MutableMapping[str, Any]
 """An ASGI message. Any: as ``Scope``."""
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+"""Any: what coroutines yield and are sent is the event loop's own business."""
 
 MAX_BODY_BYTES = 64 * 1024
 _MAX_DISCARDED_BYTES = 8 * 1024 * 1024
 """What is read of a body that is too large, so that a client still sending it sees the answer."""
+
+ANSWER_WITHIN_S = 10.0
+"""The longest that a client waits for the application, whatever the database does."""
 
 _log = logging.getLogger(__name__)
 _COMMON_HEADERS = [
@@ -113,6 +118,7 @@ class Front:
         self._direct = direct
         self._app = app
         self._enter_correlation = enter_correlation
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the lifespan."""
@@ -145,10 +151,12 @@ class Front:
         correlation_id: CorrelationId,
     ) -> tuple[int, str]:
         status = 0
-        finished = False
+        finished = overdue = False
 
         async def tagged_send(message: Message) -> None:
             nonlocal status, finished
+            if overdue:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = message.get("headers", ())
@@ -167,9 +175,10 @@ class Front:
         scope["sessiontrail.correlation_id"] = correlation_id
         try:
             body = await read_body(receive)
-            await self._app(_as_routed(scope), _replay(body, receive), tagged_send)
+            await self._in_time(self._app(_as_routed(scope), _replay(body, receive), tagged_send))
         except Exception as error:
             if not status:
+                overdue = True
                 answer = answer_to_fault(error)
                 await send_answer(send, answer, correlation_id)
                 status = answer.status
@@ -179,6 +188,27 @@ class Front:
                     raise  # too late for another answer: the server cuts the connection
         route = scope.get("route")
         return status, getattr(route, "path", "unmatched")
+
+    async def _in_time(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Wait for the application, not for ever. Any: as ``App``.
+
+        What is given up is cancelled, and may take a while to end: a database that hangs does not
+        hear of a cancellation either.
+
+        Raises:
+            StoreUnavailableError: It did not answer in time.
+        """
+        application = asyncio.create_task(answering)
+        self._under_way.add(application)
+        application.add_done_callback(self._under_way.discard)
+        try:
+            done, _ = await asyncio.wait({application}, timeout=ANSWER_WITHIN_S)
+        finally:
+            application.cancel()
+        if not done:
+            msg = f"no answer within {ANSWER_WITHIN_S:g} s"
+            raise StoreUnavailableError(msg)
+        application.result()
 
 
 def _as_routed(scope: Scope) -> Scope:

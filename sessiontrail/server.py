@@ -13,6 +13,11 @@ from infra.key_files import KeyRing
 from infra.settings import Settings
 from sessiontrail.composition import running_service
 
+_BACKLOG = 1024
+_MAX_CONNECTIONS = 16_384
+"""Open at once, idle ones included: by its own default granian stops at the length of its backlog,
+and a hundred idle browsers would keep everybody else out."""
+
 
 class AddressTakenError(Exception):
     """The address cannot be listened on; the message says why and what to set."""
@@ -45,6 +50,8 @@ async def serve(
             interface=Interfaces.ASGINL,
             http=HTTPModes.auto,
             websockets=False,
+            backlog=_BACKLOG,
+            backpressure=_MAX_CONNECTIONS,
             log_enabled=False,
         )
         loop = asyncio.get_running_loop()

@@ -107,6 +107,26 @@ def test_a_known_device_is_not_given_another_device_cookie(
     assert browser.cookies[DEVICE_COOKIE] == known
 
 
+def test_client_hints_are_asked_for_and_kept_sealed_with_every_event(
+    shared_service: RunningService, http: httpx.Client, account: Account, log: EventLog
+) -> None:
+    hints = {"Sec-CH-UA-Platform": '"Chrome OS"', "Sec-CH-UA-Model": '"Particular Model"'}
+    one = Device(shared_service.url, http, headers=hints)
+
+    answer = one.login(account.username, account.password)
+    one.refresh()
+
+    asked = {name.strip() for name in answer.headers["accept-ch"].split(",")}
+    assert set(hints) <= asked
+    assert "on Chrome OS" in one.get("/v1/sessions").json()["sessions"][0]["device"]["description"]
+    kept = log.session(one.session["session_id"])["client"]["hints"]
+    assert kept == {name.lower(): value for name, value in hints.items()}
+    for event in log.of_family(one.session["family_id"]):
+        assert event.personal is not None
+        assert b"Particular" not in event.personal
+        assert "Particular" not in str(event.data)
+
+
 # ---------------------------------------------------------------------------- other sites
 
 

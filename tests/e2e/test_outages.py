@@ -5,6 +5,7 @@ service heals by itself.
 """
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -31,7 +32,7 @@ from tests.e2e.test_crashes import (
     wait_for_rotations,
 )
 
-BOUND_S = 10
+BOUND_S = 15
 """The longest that anybody waits for an answer, whatever the database does."""
 
 
@@ -86,6 +87,45 @@ def test_database_gone(data_dir: Path, http: httpx.Client) -> None:
         wait_for(lambda: http.get(running.url + "/readyz").status_code == 200)
         assert running.process.poll() is None
         assert_rows_are_folds(running)
+
+
+def test_database_that_hangs(data_dir: Path, http: httpx.Client) -> None:
+    """It neither answers nor goes away: a storage that hangs, or a host that was cut off."""
+    with own_postgres() as own, service(data_dir, own.conninfo, **GENEROUS) as running:
+        device = signed_in(running, http)
+        with ThreadPoolExecutor(16) as pool:  # from here on the service has connections to spare
+            list(pool.map(lambda _: device.get("/v1/sessions"), range(64)))
+            asking = (
+                device.refresh,
+                Device(running.url, http).login,
+                lambda: device.get("/v1/sessions"),
+                lambda: device.post("/v1/logout-others"),
+            )
+
+            with hanging(own.running.pid):
+                for answered in [pool.submit(assert_unavailable, ask) for ask in asking]:
+                    answered.result()
+                assert http.get(running.url + "/healthz").status_code == 200
+
+        assert_heals(device, EventLog(own.conninfo), rotations=1)
+        wait_for(lambda: Device(running.url, http).login().status_code == 200)
+        wait_for(lambda: http.get(running.url + "/readyz").status_code == 200)
+        assert_rows_are_folds(running)
+
+
+@contextmanager
+def hanging(postmaster: int) -> Iterator[None]:
+    """PostgreSQL with all its backends stands still for as long as the block lasts."""
+    listing = ["ps", "-o", "pid=", "--ppid", str(postmaster)]
+    children = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+    processes = [postmaster, *map(int, children)]
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_slow_database(

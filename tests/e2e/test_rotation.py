@@ -392,6 +392,19 @@ def test_future_generation(
     assert victim.refresh().status_code == 200
 
 
+def test_the_predecessor_with_another_secret_gets_no_successor(
+    shared_service: RunningService, victim: Device, log: EventLog
+) -> None:
+    """Of the right generation, in time, from the same client; but this history never issued it."""
+    keys = key_ring_of(shared_service).tokens
+    predecessor = parsed(victim.refresh_token, keys)
+    victim.refresh()
+
+    assert_refused(victim.present(mint(replace(predecessor, secret=bytes(32)), keys)))
+
+    assert types(log.of_family(family_of(victim)))[-2:] == REUSE
+
+
 def test_a_genuine_token_of_a_session_that_nobody_knows_is_refused(
     shared_service: RunningService, victim: Device, log: EventLog
 ) -> None:

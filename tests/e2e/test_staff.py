@@ -10,7 +10,7 @@ from domain.events.users import Role
 from domain.service_keys import ServiceScope
 from tests.e2e.accounts import Account, add_service_key, add_user
 from tests.e2e.clients import Device, assert_no_secret_in
-from tests.e2e.database import EventLog, types
+from tests.e2e.database import EventLog, types, wait_for
 from tests.e2e.service import RunningService
 
 Devices = Callable[..., Device]
@@ -262,6 +262,30 @@ def test_a_staff_members_list_comes_in_pages(
     seen = [each["session_id"] for each in first["sessions"] + second["sessions"]]
     assert seen == [each.session["session_id"] for each in reversed(devices)]
     assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [
+        ({"X-Request-Id": "3F61D53E-0000-4000-8000-000000000001"}, True),
+        ({"Traceparent": "00-3f61d53e00004000800000000000000a-00f067aa0ba902b7-01"}, True),
+        ({"X-Request-Id": "x\t; DROP TABLE events"}, False),
+    ],
+)
+def test_one_id_ties_the_answer_the_events_and_the_log_together(
+    shared_service: RunningService,
+    target: Device,
+    log: EventLog,
+    headers: dict[str, str],
+    taken: bool,
+) -> None:
+    target.headers |= headers
+
+    correlation_id = target.refresh().headers["x-request-id"]
+
+    assert (correlation_id.replace("-", "") in str(headers).lower().replace("-", "")) is taken
+    assert log.of_family(target.session["family_id"])[-1].correlation_id == correlation_id
+    wait_for(lambda: f'"correlation_id":"{correlation_id}"' in shared_service.log())
 
 
 def test_no_secret_is_in_the_log(shared_service: RunningService) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -335,6 +336,48 @@ async def effects(connection: Connection) -> dict[str, int]:
 def cut_off(owner_conninfo: str, pid: int) -> None:
     with psycopg.connect(owner_conninfo, autocommit=True) as owner:
         owner.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+# ----------------------------------------------------------------------------- other clusters
+
+
+async def test_a_log_from_another_clusters_dump_is_whole_after_the_documented_step(
+    connection: Connection, owner_conninfo: str
+) -> None:
+    for version in (1, 2, 3):
+        await write(connection, "dumped", version)
+    with psycopg.connect(owner_conninfo, autocommit=True) as owner:
+        owner.execute("ALTER TABLE events DISABLE TRIGGER events_append_only")
+        owner.execute(
+            "UPDATE events SET transaction_id ="
+            " (transaction_id::text::bigint + 1000000000)::text::xid8"
+        )
+        owner.execute("ALTER TABLE events ENABLE TRIGGER events_append_only")
+        for statement in documented_step().split(";"):
+            owner.execute(statement.encode())
+    await write(connection, "new")
+    await settled(connection)
+
+    events = await read_tail(connection, START, 10)
+
+    assert [(each.stream, each.position) for each in events] == [
+        ("dumped", 1),
+        ("dumped", 2),
+        ("dumped", 3),
+        ("new", 4),
+    ]
+    with (
+        psycopg.connect(owner_conninfo) as owner,
+        pytest.raises(psycopg.Error, match="append-only"),
+    ):
+        owner.execute("DELETE FROM events")
+
+
+def documented_step() -> str:
+    """The SQL that docs/operations.md tells to run after restoring a dump elsewhere."""
+    operations = Path(__file__).parents[2] / "docs" / "operations.md"
+    section = operations.read_text().partition("### Logical dumps")[2]
+    return section.partition("```sql\n")[2].partition("```")[0]
 
 
 # ----------------------------------------------------------------------------- newer writers
