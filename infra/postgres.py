@@ -123,6 +123,7 @@ def create_engine(conninfo: str, *, max_connections: int, wait_s: float) -> Asyn
         max_overflow=0,
         pool_timeout=wait_s,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error must not carry names or hashes into the log
     )
 
 
