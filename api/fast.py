@@ -9,6 +9,8 @@ from api.answers import Answer
 from api.problems import PROBLEM_JSON
 from api.requests import ClientReader
 from api.schemas import Problem
+from domain.ports import Executed
+from domain.refusals import Refusal
 
 SCHEMA_REF = "#/components/schemas/"
 _MEANINGS = {
@@ -64,3 +66,8 @@ def answered_with(answer: Answer, extra: Mapping[str, str] | None = None) -> Res
 def client_reader(request: Request) -> ClientReader:
     """Tells who sent a request, as the application was told to."""
     return cast("ClientReader", request.app.state.client_reader)
+
+
+def refusal_of(executed: Executed) -> Refusal | None:
+    """What remains of a command for a route that only asks whether it was refused."""
+    return executed.decision.refusal

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from api.answers import Answer
-from api.fast import PROBLEMS, answered_with
+from api.fast import PROBLEMS, answered_with, refusal_of
 from api.oauth import OAuthErrorCode, oauth_error, read_form
 from api.ports import Services
 from api.requests import Headers
@@ -22,9 +22,7 @@ from domain.events.families import EndReason
 from domain.family import Family, Session
 from domain.family_decisions import EndSession, is_usable
 from domain.ids import FamilyId, SessionId
-from domain.ports import Executed
 from domain.refresh_token import RefreshToken, hash_secret, parse
-from domain.refusals import Refusal
 from domain.service_keys import ServiceScope
 from domain.user import User
 
@@ -88,7 +86,7 @@ async def revoke(
         family_id,
         EndSession(session_id, EndReason.TOKEN_REVOKED),
         Cause(USER, correlation_id),
-        _refusal_of,
+        refusal_of,
     )
     return _empty_ok()
 
@@ -102,10 +100,6 @@ def _session_of_token(text: str, services: Services) -> tuple[FamilyId, SessionI
     except InvalidAccessTokenError:
         return None
     return FamilyId(claims.fid), SessionId(claims.sid)
-
-
-def _refusal_of(executed: Executed) -> Refusal | None:
-    return executed.decision.refusal
 
 
 def _empty_ok() -> Response:

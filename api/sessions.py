@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answers import cleared_refresh_cookie
-from api.fast import PROBLEMS, body_of
+from api.fast import PROBLEMS, body_of, refusal_of
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind, problem_of, rate_limited
 from api.refresh import PresentedTokens
@@ -17,7 +17,6 @@ from domain.events.envelope import USER, Cause
 from domain.events.families import EndReason
 from domain.family_decisions import EndSession, RenameSession
 from domain.ids import FamilyId, SessionId, parse_uuid
-from domain.ports import Executed
 from domain.rate_limiting import LimitName
 from domain.refresh_token import parse
 from domain.refusals import Refusal
@@ -55,7 +54,7 @@ async def logout(
         family_id,
         EndSession(session_id, EndReason.LOGOUT),
         Cause(USER, correlation_id),
-        _refusal_of,
+        refusal_of,
     )
     response = Response(status_code=204)
     response.raw_headers.append(cleared_refresh_cookie())
@@ -74,10 +73,6 @@ async def _session_to_end(
             raise ProblemError(ProblemKind.INVALID_GRANT)
     claims = claims_of(services, headers)
     return FamilyId(claims.fid), SessionId(claims.sid)
-
-
-def _refusal_of(executed: Executed) -> Refusal | None:
-    return executed.decision.refusal
 
 
 @router.post("/logout-others", responses=PROBLEMS(401))
@@ -127,7 +122,7 @@ async def rename_session(
     except InvalidTextError as error:
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
     refusal = await services.families.execute(
-        family_id, RenameSession(own, name), caller.cause(), _refusal_of
+        family_id, RenameSession(own, name), caller.cause(), refusal_of
     )
     if refusal is not None:
         raise problem_of(refusal)
@@ -138,7 +133,7 @@ async def end_session(session_id: str, caller: CallerIn, services: ServicesIn) -
     """Sign out of one device. Doing it twice is no error."""
     family_id, own = await _own_session(session_id, caller, services)
     refusal = await services.families.execute(
-        family_id, EndSession(own, EndReason.LOGOUT), caller.cause(), _refusal_of
+        family_id, EndSession(own, EndReason.LOGOUT), caller.cause(), refusal_of
     )
     if refusal is not None and refusal not in _ALREADY_OVER:
         raise problem_of(refusal)

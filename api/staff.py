@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.fast import PROBLEMS
+from api.fast import PROBLEMS, refusal_of
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind, problem_of
 from api.schemas import Ended, SessionList
@@ -13,7 +13,6 @@ from api.session_lists import listed
 from domain.events.families import EndReason
 from domain.family_decisions import EndSession, RevokeFamily
 from domain.ids import FamilyId, SessionId, UserId, parse_uuid
-from domain.ports import Executed
 from domain.refusals import Refusal
 
 router = APIRouter(prefix="/v1", tags=["staff"])
@@ -60,7 +59,7 @@ async def revoke_user_session(
         found[0].family_id,
         EndSession(SessionId(parsed), EndReason.STAFF),
         actor.cause_as_staff(),
-        _effect,
+        refusal_of,
     )
 
 
@@ -71,15 +70,11 @@ async def revoke_family(family_id: str, actor: StaffActor, services: ServicesIn)
     if parsed is None:
         raise ProblemError(ProblemKind.NOT_FOUND, "no such family")
     effect = await services.families.execute(
-        FamilyId(parsed), RevokeFamily(EndReason.STAFF), actor.cause_as_staff(), _effect
+        FamilyId(parsed), RevokeFamily(EndReason.STAFF), actor.cause_as_staff(), refusal_of
     )
     if effect is Refusal.UNKNOWN_SESSION:
         raise ProblemError(ProblemKind.NOT_FOUND, "no such family")
     return Ended(ended=0 if effect else 1)
-
-
-def _effect(executed: Executed) -> Refusal | None:
-    return executed.decision.refusal
 
 
 async def _known_user(text: str, services: Services) -> UserId:
