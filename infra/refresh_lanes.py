@@ -4,6 +4,9 @@ A commit costs more than a decision, so what arrives while a batch is under way 
 the next; the answers are made while PostgreSQL writes. One lane, a connection of its own, does best
 on few cores, because its batches are larger (docs/performance.md); where commits take long, as on
 replicated storage, more lanes overlap them. A family always takes the same lane.
+
+A batch also has a price of its own, however small it is. So under load a lane waits up to two
+milliseconds for as many commands as its last batches had; a caller who is alone waits for nobody.
 """
 
 import asyncio
@@ -28,6 +31,9 @@ from infra.sealing import DataKeys
 
 _MAX_BATCH = 64
 _MAX_ATTEMPTS = 64
+_GATHER_FOR_S = 0.002
+_FORGETTING = 0.9
+"""What a batch's size counts for at the next: after 22 small ones a crowd of ten is forgotten."""
 _FIRST_REST_S = 0.001
 _LONGEST_REST_S = 0.1
 _WATCH_INTERVAL_S = 0.5
@@ -95,6 +101,7 @@ class RefreshLanes:
         lanes: int = 1,
         max_waiting: int = 2_000,
         answer_within_s: float = 5.0,
+        gather_for_s: float = _GATHER_FOR_S,
     ) -> None:
         """Prepare the lanes; nothing connects before ``run``.
 
@@ -105,8 +112,10 @@ class RefreshLanes:
             max_waiting: Commands that may wait before further ones are turned away.
             answer_within_s: Seconds after which a waiting caller is told to try again. What is
                 under way by then is not undone: the retry finds out.
+            gather_for_s: Seconds that a batch is held back at most, until it is as large as the
+                last ones were.
         """
-        self._lanes = [_Lane(conninfo, data_keys) for _ in range(lanes)]
+        self._lanes = [_Lane(conninfo, data_keys, gather_for_s) for _ in range(lanes)]
         self._max_waiting = max_waiting
         self._answer_within_s = answer_within_s
 
@@ -145,18 +154,23 @@ class RefreshLanes:
 
 
 class _Lane:
-    def __init__(self, conninfo: str, data_keys: DataKeys) -> None:
+    def __init__(self, conninfo: str, data_keys: DataKeys, gather_for_s: float) -> None:
         self.waiting: deque[_AnyItem] = deque()
         self._conninfo = conninfo
         self._data_keys = data_keys
         self._connection: Connection | None = None
         self._under_way: list[_AnyItem] = []
         self._resting: set[_AnyItem] = set()
+        self._gather_for_s = gather_for_s
         self._arrived = asyncio.Event()
+        self._gathered = asyncio.Event()
+        self._wanted = 1.0
 
     def submit(self, item: _AnyItem) -> None:
         self.waiting.append(item)
         self._arrived.set()
+        if len(self.waiting) >= self._wanted:
+            self._gathered.set()
 
     def load(self) -> int:
         """How many commands wait for a batch."""
@@ -175,6 +189,7 @@ class _Lane:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self.waiting:
+                    await self._gather()
                     await self._next_batch()
         finally:
             for item in self._everyone():
@@ -184,6 +199,19 @@ class _Lane:
 
     def _everyone(self) -> Iterable[_AnyItem]:
         return itertools.chain(self._under_way, self._resting, self.waiting)
+
+    async def _gather(self) -> None:
+        """Hold the next batch back for a moment, where fewer wait than went together lately.
+
+        Callers that were answered together tend to come again together.
+        """
+        if len(self.waiting) < self._wanted:
+            self._gathered.clear()
+            alarm = asyncio.get_running_loop().call_later(self._gather_for_s, self._gathered.set)
+            await self._gathered.wait()
+            alarm.cancel()
+        together = min(len(self.waiting), _MAX_BATCH)
+        self._wanted = max(together, self._wanted * _FORGETTING)
 
     async def _next_batch(self) -> None:
         self._under_way = self._take()

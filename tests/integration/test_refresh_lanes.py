@@ -113,6 +113,40 @@ async def test_families_that_refresh_at_once_share_commits(
     await assert_rows_are_folds(conninfo, data_keys)
 
 
+async def test_families_that_went_together_are_waited_for(
+    accounts: Accounts, conninfo: str, data_keys: DataKeys
+) -> None:
+    user = await accounts.user()
+    sessions = [await accounts.sign_in(user) for _ in range(8)]
+    async with at_work(RefreshLanes(conninfo, data_keys, gather_for_s=60)) as lanes:
+        first = await asyncio.gather(*(present(lanes, session.token) for session in sessions))
+        again = []
+
+        for token in first:
+            again.append(asyncio.create_task(present(lanes, rotated(token))))
+            await asyncio.sleep(0)  # one comes after the other, not all in one turn of the loop
+        await asyncio.gather(*again)
+
+    commits = {
+        (await read_family(conninfo, session.family_id))[-1].transaction_id for session in sessions
+    }
+    assert len(commits) == 1
+
+
+async def test_a_batch_that_stays_small_is_not_held_back_for_long(
+    accounts: Accounts, lanes: RefreshLanes
+) -> None:
+    user = await accounts.user()
+    crowd = [await accounts.sign_in(user) for _ in range(30)]
+    await asyncio.gather(*(present(lanes, session.token) for session in crowd))
+    alone = await accounts.sign_in(user)
+
+    async with asyncio.timeout(10):
+        answer = await present(lanes, alone.token)
+
+    assert isinstance(answer, RefreshToken)
+
+
 async def test_each_of_a_batch_is_accepted_or_refused_by_itself(
     accounts: Accounts, lanes: RefreshLanes, conninfo: str, data_keys: DataKeys
 ) -> None:

@@ -467,8 +467,9 @@ class TestTime:
 
 
 class TestRotation:
+    OLD_PRIVATE = new_private_key(SigningAlgorithm.EDDSA)
     OLD = signing_key(
-        new_private_key(SigningAlgorithm.EDDSA),
+        OLD_PRIVATE,
         LONG_AGO,
         retired_at=NOW,
         verifies_until=NOW + LIFETIME + timedelta(seconds=60),
@@ -494,7 +495,7 @@ class TestRotation:
     def test_what_a_retired_key_signs_after_its_end_is_refused(self) -> None:
         late = self.OLD.verifies_until
         assert late is not None
-        stolen = issue(tokens_with(signing_key(self.OLD._private_key, LONG_AGO)), now=late).token
+        stolen = issue(tokens_with(signing_key(self.OLD_PRIVATE, LONG_AGO)), now=late).token
 
         assert refused(stolen, late, tokens_with(self.OLD, self.NEW)) == "unknown_key"
 

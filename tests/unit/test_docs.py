@@ -317,7 +317,8 @@ def test_every_file_that_a_document_names_exists(document: Path) -> None:
     named = re.findall(r"`((?:[a-z]\w*/)+\w[\w.]*\.(?:py|md|json|txt))`", text)
 
     for path in named:
-        assert (ROOT / path).exists() or "NNNN" in path, f"there is no {path}"
+        written_by_a_run = path.startswith("bench/out/")
+        assert (ROOT / path).exists() or "NNN" in path or written_by_a_run, f"there is no {path}"
 
 
 def test_decisions_are_numbered_without_gaps() -> None:
