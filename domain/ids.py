@@ -7,6 +7,7 @@ UserId = NewType("UserId", str)
 FamilyId = NewType("FamilyId", str)
 SessionId = NewType("SessionId", str)
 EventId = NewType("EventId", str)
+AlertId = NewType("AlertId", str)
 CorrelationId = NewType("CorrelationId", str)
 Stream = NewType("Stream", str)
 """A stream name such as ``family-<uuid>``: the unit of ordering and of optimistic concurrency."""
@@ -25,6 +26,15 @@ def user_stream(user_id: UserId) -> Stream:
 def key_stream(kid: str) -> Stream:
     """The stream that holds one signing key's life."""
     return Stream("key-" + kid)
+
+
+def alert_stream(alert_id: AlertId) -> Stream:
+    """The stream that holds an alert's life."""
+    return Stream("alert-" + alert_id)
+
+
+DETECTION_POLICY_STREAM = Stream("policy-detection")
+"""The stream that holds every change to the detection policy."""
 
 
 def parse_uuid(text: str) -> str | None:

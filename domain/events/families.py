@@ -198,6 +198,28 @@ class FamilyRevoked(Event, frozen=True, kw_only=True):
     reason: EndReason
 
 
+@register
+class StepUpRequired(Event, frozen=True, kw_only=True):
+    """No refresh until the user proves themself again (RFC 9470)."""
+
+    TYPE: ClassVar[str] = "StepUpRequired"
+
+
+@register
+class StepUpCompleted(Event, frozen=True, kw_only=True):
+    """The user proved themself again, in a session of the family. Personal: ``client``.
+
+    Attributes:
+        session: Ordinal of the session in its family.
+        auth_methods: How, as RFC 8176 ``amr`` values.
+    """
+
+    TYPE: ClassVar[str] = "StepUpCompleted"
+
+    session: int = 0
+    auth_methods: list[str]
+
+
 FamilyEvent = (
     SessionStarted
     | RefreshTokenRotated
@@ -209,4 +231,6 @@ FamilyEvent = (
     | SessionEnded
     | SessionExpired
     | FamilyRevoked
+    | StepUpRequired
+    | StepUpCompleted
 )

@@ -17,6 +17,8 @@ class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     username: str | None = None
     external_subject: str | None = None
     networks: list[str] | None = None
+    facts: dict[str, str] | None = None
+    comment: str | None = None
 
 
 class Sealed(msgspec.Struct, frozen=True):
