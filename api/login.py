@@ -3,26 +3,26 @@
 from fastapi import APIRouter, Request, Response
 
 from api.answers import Answer, token_answer
+from api.attempts import PasswordAttempt, rehash_if_old
+from api.backend_clients import client_told_by
 from api.fast import PROBLEMS, answered_with, client_reader
 from api.ports import Services
-from api.problems import ProblemError, ProblemKind, problem_of, rate_limited
+from api.problems import ProblemError, ProblemKind, problem_of
 from api.requests import (
     ACCEPT_CH,
     device_key,
     device_token,
-    is_known_device,
     new_device_token,
     refuse_cross_site,
 )
 from api.schemas import LoginBody, OpenSessionBody, Tokens
 from api.security import BackendIn, CorrelationIn, HeadersIn, ServicesIn
-from domain.client import USER_AGENT_MAX_CHARS, ClientContext, canonical_ip, network_of
+from domain.client import ClientContext
 from domain.events.envelope import USER, Actor, ActorKind, Cause
 from domain.events.families import TokenDelivery
 from domain.family_decisions import StartSession
 from domain.ids import FamilyId, SessionId, UserId
-from domain.ports import Executed, SignIn
-from domain.rate_limiting import LimitName
+from domain.ports import Executed
 from domain.refresh_token import SECRET_BYTES, RefreshToken, mint
 from domain.refusals import Refusal
 from domain.texts import (
@@ -31,12 +31,10 @@ from domain.texts import (
     normalise_password,
     normalise_subject,
     normalise_username,
-    storable,
 )
 
 router = APIRouter(prefix="/v1", tags=["sign-in"])
 
-_UNKNOWN_NETWORK = "unknown"
 _DEVICE_NONCE_BYTES = 16
 
 
@@ -64,13 +62,13 @@ async def login(
 
     client = client_reader(request).context(request.scope, headers)
     found = await services.users.find_for_sign_in(username)
-    attempt = _Attempt(services, username, found, client, device_token(headers))
+    attempt = PasswordAttempt(services, username, found, client, device_token(headers))
     await attempt.refuse_if_limited()
     fits = await services.passwords.verify(found.password_hash if found else None, password)
     if not fits or found is None or found.user.disabled_at is not None:
         await attempt.failed()
         raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
-    await _rehash_if_old(services, found, password)
+    await rehash_if_old(services, found, password)
 
     fresh_device = None
     if not attempt.from_known_device:
@@ -123,7 +121,7 @@ async def open_session(
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
     opening = Opening(
         services,
-        client=_client_from_backend(body),
+        client=client_told_by(body.client),
         client_id=body.client_id,
         auth_methods=body.auth_methods,
         delivery=TokenDelivery.BODY,
@@ -142,28 +140,6 @@ async def open_session(
         raise ProblemError(ProblemKind.CONFLICT, detail)
     services.telemetry.login("accepted_external")
     return answered_with(opening.answer(opened, 201, None))
-
-
-def _client_from_backend(body: OpenSessionBody) -> ClientContext:
-    told = body.client
-    ip = None
-    if told.ip is not None:
-        ip = canonical_ip(told.ip)
-        if ip is None:
-            raise ProblemError(ProblemKind.INVALID_INPUT, "client.ip is not an IP address")
-    user_agent = told.user_agent
-    return ClientContext(
-        ip=ip,
-        user_agent=None if user_agent is None else storable(user_agent[:USER_AGENT_MAX_CHARS]),
-        hints={name: storable(value) for name, value in told.hints.items()},
-    )
-
-
-async def _rehash_if_old(services: Services, found: SignIn, password: str) -> None:
-    stored = found.password_hash
-    if stored is not None and services.passwords.needs_rehash(stored):
-        fresh = await services.passwords.hash(password)
-        await services.users.rehash_password(found.user.user_id, stored, fresh)
 
 
 class Opening:
@@ -227,57 +203,3 @@ class Opening:
             status=status,
             device_token=fresh_device,
         )
-
-
-class _Attempt:
-    """One try at a password, and the limits it counts against.
-
-    A device that signed in to this account before has a limit of its own, so that strangers who
-    exhaust the account's cannot lock its owner out.
-    """
-
-    def __init__(
-        self,
-        services: Services,
-        username: str,
-        found: SignIn | None,
-        client: ClientContext,
-        device: str | None,
-    ) -> None:
-        """Judge the device; count nothing yet."""
-        self._services = services
-        self._user_id = found.user.user_id if found is not None else None
-        self._network = _UNKNOWN_NETWORK if client.ip is None else network_of(client.ip)
-        self.from_known_device = self._user_id is not None and is_known_device(
-            device, self._user_id, services.device_key
-        )
-        if self.from_known_device and client.device_key is not None:
-            self._limits: list[tuple[LimitName, tuple[str, ...]]] = [
-                (LimitName.LOGIN_PER_KNOWN_DEVICE, (username, client.device_key))
-            ]
-        else:
-            self._limits = [
-                (LimitName.LOGIN_PER_NETWORK, (self._network,)),
-                (LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK, (username, self._network)),
-                (LimitName.LOGIN_PER_ACCOUNT, (username,)),
-            ]
-
-    async def refuse_if_limited(self) -> None:
-        """Turn the attempt away, before any hashing, where failures have used a limit up.
-
-        Raises:
-            ProblemError: 429 with the time to wait.
-        """
-        for name, key in self._limits:
-            wait = await self._services.limits.check(name, *key)
-            if wait is not None:
-                self._services.telemetry.rate_limited(name.value)
-                self._services.failures.note(self._network, self._user_id, limited=True)
-                raise rate_limited(wait)
-
-    async def failed(self) -> None:
-        """Count a failure."""
-        for name, key in self._limits:
-            await self._services.limits.hit(name, *key)
-        self._services.failures.note(self._network, self._user_id, limited=False)
-        self._services.telemetry.login("refused")

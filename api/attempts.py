@@ -1,0 +1,72 @@
+"""One try at a password: the limits that it counts against, and the hash that it renews."""
+
+from api.ports import Services
+from api.problems import rate_limited
+from api.requests import is_known_device
+from domain.client import ClientContext, network_of
+from domain.ports import SignIn
+from domain.rate_limiting import LimitName
+
+_UNKNOWN_NETWORK = "unknown"
+
+
+class PasswordAttempt:
+    """One try at a password, and the limits it counts against.
+
+    A device that signed in to this account before has a limit of its own, so that strangers who
+    exhaust the account's cannot lock its owner out.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        username: str,
+        found: SignIn | None,
+        client: ClientContext,
+        device: str | None,
+    ) -> None:
+        """Judge the device; count nothing yet."""
+        self._services = services
+        self._user_id = found.user.user_id if found is not None else None
+        self._network = _UNKNOWN_NETWORK if client.ip is None else network_of(client.ip)
+        self.from_known_device = self._user_id is not None and is_known_device(
+            device, self._user_id, services.device_key
+        )
+        if self.from_known_device and client.device_key is not None:
+            self._limits: list[tuple[LimitName, tuple[str, ...]]] = [
+                (LimitName.LOGIN_PER_KNOWN_DEVICE, (username, client.device_key))
+            ]
+        else:
+            self._limits = [
+                (LimitName.LOGIN_PER_NETWORK, (self._network,)),
+                (LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK, (username, self._network)),
+                (LimitName.LOGIN_PER_ACCOUNT, (username,)),
+            ]
+
+    async def refuse_if_limited(self) -> None:
+        """Turn the attempt away, before any hashing, where failures have used a limit up.
+
+        Raises:
+            ProblemError: 429 with the time to wait.
+        """
+        for name, key in self._limits:
+            wait = await self._services.limits.check(name, *key)
+            if wait is not None:
+                self._services.telemetry.rate_limited(name.value)
+                self._services.failures.note(self._network, self._user_id, limited=True)
+                raise rate_limited(wait)
+
+    async def failed(self) -> None:
+        """Count a failure."""
+        for name, key in self._limits:
+            await self._services.limits.hit(name, *key)
+        self._services.failures.note(self._network, self._user_id, limited=False)
+        self._services.telemetry.login("refused")
+
+
+async def rehash_if_old(services: Services, found: SignIn, password: str) -> None:
+    """Put a hash with today's parameters in the place of an older one, now that it is known."""
+    stored = found.password_hash
+    if stored is not None and services.passwords.needs_rehash(stored):
+        fresh = await services.passwords.hash(password)
+        await services.users.rehash_password(found.user.user_id, stored, fresh)
