@@ -103,6 +103,13 @@ _REFUSALS: dict[Refusal, ProblemKind] = {
     Refusal.UNKNOWN_USER: ProblemKind.NOT_FOUND,
     Refusal.DUPLICATE_USER: ProblemKind.CONFLICT,
     Refusal.NOTHING_TO_DO: ProblemKind.CONFLICT,
+    Refusal.UNKNOWN_ALERT: ProblemKind.NOT_FOUND,
+    Refusal.ALERT_RESOLVED: ProblemKind.CONFLICT,
+    Refusal.SUBJECT_ERASED: ProblemKind.CONFLICT,
+    Refusal.UNKNOWN_RULE: ProblemKind.NOT_FOUND,
+    Refusal.INVALID_SETTING: ProblemKind.INVALID_INPUT,
+    Refusal.UNKNOWN_ENTRY: ProblemKind.NOT_FOUND,
+    Refusal.ALLOW_LIST_FULL: ProblemKind.CONFLICT,
 }
 
 

@@ -12,6 +12,12 @@ CorrelationId = NewType("CorrelationId", str)
 Stream = NewType("Stream", str)
 """A stream name such as ``family-<uuid>``: the unit of ordering and of optimistic concurrency."""
 
+SYSTEM_SUBJECT = UserId("00000000-0000-7000-8000-000000000001")
+"""Whose data key seals what concerns no user in particular, such as the networks of sources.
+
+It stands in the envelope too, so that a reader finds the key as it does for everybody else.
+"""
+
 
 def family_stream(family_id: FamilyId) -> Stream:
     """The stream that holds every event of one session family."""

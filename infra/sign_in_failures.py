@@ -20,7 +20,7 @@ from domain.events.canonical import microseconds
 from domain.events.envelope import Actor, ActorKind, Cause, NewEvent
 from domain.events.personal import Personal
 from domain.events.sign_in_failures import AccountFailures, SignInFailuresCounted
-from domain.ids import CorrelationId, Stream, UserId
+from domain.ids import SYSTEM_SUBJECT, CorrelationId, Stream, UserId
 from domain.ports import StoreUnavailableError
 from infra.event_store import StreamConflictError, append_stream, database_clock, stream_version
 from infra.ids import new_uuid
@@ -29,12 +29,6 @@ from infra.rate_limits import drop_least
 from infra.sealing import DataKey, DataKeys
 
 logger = logging.getLogger(__name__)
-
-SYSTEM_SUBJECT = UserId("00000000-0000-7000-8000-000000000001")
-"""Whose data key seals what concerns no user in particular, such as the networks of sources.
-
-It stands in the envelope too, so that a reader finds the key as it does for everybody else.
-"""
 
 _OTHERS = Stream("source-others")
 _ACTOR = Actor(ActorKind.SYSTEM, "sign-in-failures")

@@ -18,11 +18,15 @@ class WeighedFact(msgspec.Struct, frozen=True):
 
 @register
 class AlertRaised(Event, frozen=True, kw_only=True):
-    """A rule found something. The subject of the envelope is the user it is about, if one is.
+    """A rule found something.
+
+    The subject of the envelope is the user it is about; the service's own (``SYSTEM_SUBJECT``)
+    where it is about no user, so that its personal part is sealed under that key.
 
     Personal: ``client`` that was seen, and ``facts``, what was seen and expected, by code.
 
     Attributes:
+        user_id: The user it is about; None where it is about none.
         rule: Name of the rule.
         rule_version: Its version.
         policy_version: Version of the detection policy in force (of its stream's last event).
@@ -38,6 +42,7 @@ class AlertRaised(Event, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "AlertRaised"
 
+    user_id: UserId | None = None
     rule: str
     rule_version: int
     policy_version: int
@@ -55,11 +60,17 @@ class AlertRaised(Event, frozen=True, kw_only=True):
 class AlertRepeated(Event, frozen=True, kw_only=True):
     """The same rule found the same again, of the same subject, while the alert was young.
 
+    Evidence that is given, and is not of a lesser severity, takes the place of the alert's.
+
+    Personal, beside ``facts``: as in ``AlertRaised``.
+
     Attributes:
         trigger_id: The event that the rule spoke on.
         happened_at_us: When that was, in microseconds since 1970 UTC.
         severity: How bad this time; the alert takes the worst.
         response: What is to be done; the alert takes the strictest.
+        score_m: The risk score in thousandths, where the rule has one.
+        facts: What spoke for it; empty where nothing new did.
         count: How many occurrences this stands for.
     """
 
@@ -69,6 +80,8 @@ class AlertRepeated(Event, frozen=True, kw_only=True):
     happened_at_us: int
     severity: Severity
     response: Response
+    score_m: int | None = None
+    facts: list[WeighedFact] = msgspec.field(default_factory=list)
     count: int = 1
 
 

@@ -17,12 +17,12 @@ from domain.events.canonical import from_microseconds
 from domain.events.envelope import RecordedEvent
 from domain.events.personal import Sealed
 from domain.events.sign_in_failures import AccountFailures, SignInFailuresCounted
-from domain.ids import Stream, UserId
+from domain.ids import SYSTEM_SUBJECT, Stream, UserId
 from infra.embedded_postgres import RunningPostgres
 from infra.ids import new_uuid
 from infra.postgres import queries, transaction
 from infra.sealing import DataKeys
-from infra.sign_in_failures import SYSTEM_SUBJECT, SignInFailureCounter
+from infra.sign_in_failures import SignInFailureCounter
 from infra.tail import read_stream
 
 KEY = b"a key of the deployment, 32 byte"

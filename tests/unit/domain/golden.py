@@ -18,7 +18,26 @@ from typing import cast
 import msgspec
 
 import domain.events
+from domain.detection import Outcome, Response, Severity, Verdict
+from domain.events.alerts import (
+    AlertAcknowledged,
+    AlertAnswered,
+    AlertAssigned,
+    AlertCommented,
+    AlertRaised,
+    AlertReopened,
+    AlertRepeated,
+    AlertResolved,
+    WeighedFact,
+)
 from domain.events.canonical import JsonValue, canonical_event_bytes, from_microseconds
+from domain.events.detection_policies import (
+    AllowedKind,
+    AllowListed,
+    AllowListEntryRemoved,
+    RuleConfigured,
+    RuleHeldBack,
+)
 from domain.events.families import (
     EndedSessionRefreshRefused,
     EndReason,
@@ -32,6 +51,8 @@ from domain.events.families import (
     SessionExpired,
     SessionRenamed,
     SessionStarted,
+    StepUpCompleted,
+    StepUpRequired,
     TokenDelivery,
 )
 from domain.events.keys import (
@@ -52,12 +73,15 @@ from domain.events.users import (
     UserRegistered,
     UserSessionsEnded,
 )
-from domain.ids import SessionId, UserId
+from domain.ids import EventId, FamilyId, SessionId, UserId
 
 FOLDER = Path(__file__).parents[2] / "golden" / "events"
 
 _SESSION = SessionId("0195513a-0000-7000-8000-000000005e01")
 _USER = UserId("0195513a-0000-7000-8000-00000000ada1")
+_FAMILY = FamilyId("0195513a-0000-7000-8000-00000000fa01")
+_TRIGGER = EventId("0195513a-0000-7000-8000-0000000e7e00")
+_ENTRY = "0195513a-0000-7000-8000-0000000e4701"
 _HASH = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 _SALT = "AAECAwQFBgcICQoLDA0ODw"
 _END_REASONS = [
@@ -133,6 +157,11 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
         SessionExpired(session=1, kind=ExpiryKind.ABSOLUTE),
     ],
     "FamilyRevoked.v1": [FamilyRevoked(reason=reason) for reason in _END_REASONS],
+    "StepUpRequired.v1": [StepUpRequired()],
+    "StepUpCompleted.v1": [
+        StepUpCompleted(auth_methods=["pwd"]),
+        StepUpCompleted(session=1, auth_methods=["pwd", "otp", "hwk"]),
+    ],
     "UserRegistered.v1": [
         UserRegistered(origin=UserOrigin.LOCAL, roles=[Role.ADMIN, Role.ANALYST, Role.AUDITOR]),
         UserRegistered(origin=UserOrigin.EXTERNAL),
@@ -176,6 +205,107 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
             accounts=[AccountFailures(_USER, 300), AccountFailures(UserId(_SESSION), 200)],
             accounts_omitted=17,
         ),
+    ],
+    "AlertRaised.v1": [
+        *(
+            AlertRaised(
+                user_id=_USER,
+                rule="device-and-network-change",
+                rule_version=2,
+                policy_version=7,
+                severity=severity,
+                response=Response.REVOKE_FAMILY,
+                family_id=_FAMILY,
+                trigger_id=_TRIGGER,
+                happened_at_us=1_772_366_400_250_001,
+                score_m=12_345,
+                facts=[WeighedFact("new_asn", 60), WeighedFact("known_city", -5)],
+            )
+            for severity in Severity
+        ),
+        *(
+            AlertRaised(
+                rule="credential-stuffing",
+                rule_version=1,
+                policy_version=0,
+                severity=Severity.HIGH,
+                response=response,
+                trigger_id=_TRIGGER,
+                happened_at_us=0,
+                count=10_000,
+            )
+            for response in Response
+        ),
+    ],
+    "AlertRepeated.v1": [
+        AlertRepeated(
+            trigger_id=_TRIGGER,
+            happened_at_us=1_772_366_400_250_001,
+            severity=Severity.LOW,
+            response=Response.ALERT,
+        ),
+        AlertRepeated(
+            trigger_id=_TRIGGER,
+            happened_at_us=1_772_366_400_250_001,
+            severity=Severity.CRITICAL,
+            response=Response.REVOKE_ALL,
+            score_m=0,
+            facts=[WeighedFact("failures", 100)],
+            count=500,
+        ),
+    ],
+    "AlertAnswered.v1": [
+        *(AlertAnswered(response=response, outcome=Outcome.DONE) for response in Response),
+        AlertAnswered(response=Response.REVOKE_ALL, outcome=Outcome.DONE, families=17),
+        AlertAnswered(response=Response.STEP_UP, outcome=Outcome.NOTHING_LEFT),
+        AlertAnswered(response=Response.REVOKE_FAMILY, outcome=Outcome.HELD_BACK),
+    ],
+    "AlertAcknowledged.v1": [AlertAcknowledged()],
+    "AlertAssigned.v1": [AlertAssigned(assignee=_USER), AlertAssigned(assignee=None)],
+    "AlertCommented.v1": [AlertCommented()],
+    "AlertResolved.v1": [AlertResolved(verdict=verdict) for verdict in Verdict],
+    "AlertReopened.v1": [AlertReopened()],
+    "RuleConfigured.v1": [
+        RuleConfigured(rule="impossible-travel"),
+        RuleConfigured(
+            rule="impossible-travel",
+            enabled=False,
+            severity=Severity.INFO,
+            response=Response.RECORD,
+            parameters={"min_km": 500, "max_kmh": 900},
+        ),
+    ],
+    "AllowListed.v1": [
+        AllowListed(
+            entry_id=_ENTRY,
+            kind=AllowedKind.NETWORK,
+            owner=_USER,
+            until_us=1_772_366_400_250_001,
+        ),
+        AllowListed(
+            entry_id=_ENTRY,
+            kind=AllowedKind.ASN,
+            asn=4_294_967_295,
+            rule="impossible-travel",
+            owner=_USER,
+            until_us=1_772_366_400_250_001,
+        ),
+        AllowListed(
+            entry_id=_ENTRY,
+            kind=AllowedKind.USER,
+            user_id=_USER,
+            owner=_USER,
+            until_us=1_772_366_400_250_001,
+        ),
+    ],
+    "AllowListEntryRemoved.v1": [AllowListEntryRemoved(entry_id=_ENTRY)],
+    "RuleHeldBack.v1": [
+        RuleHeldBack(
+            rule="impossible-travel",
+            families=120,
+            active=10_000,
+            until_us=1_772_366_400_250_001,
+        )
     ],
 }
 """What the data in each golden file reads as today."""
