@@ -26,6 +26,7 @@ class ProblemKind(_Kind, Enum):
 
     INVALID_GRANT = (401, "invalid-grant", "The refresh token is not valid; sign in again")
     INVALID_CREDENTIALS = (401, "invalid-credentials", "User name or password is wrong")
+    STEP_UP_REQUIRED = (401, "step-up-required", "The user has to prove themself again first")
     INVALID_TOKEN = (401, "invalid-token", "The access token is missing or not valid")
     INVALID_SERVICE_KEY = (401, "invalid-service-key", "The service key is missing or not valid")
     FORBIDDEN = (403, "forbidden", "This caller may not do that")
@@ -98,6 +99,7 @@ _REFUSALS: dict[Refusal, ProblemKind] = {
     Refusal.TOKEN_REUSED: ProblemKind.INVALID_GRANT,
     Refusal.TOKEN_UNRECOGNISED: ProblemKind.INVALID_GRANT,
     Refusal.WRONG_CLIENT: ProblemKind.INVALID_GRANT,
+    Refusal.STEP_UP_REQUIRED: ProblemKind.STEP_UP_REQUIRED,
     Refusal.USER_DISABLED: ProblemKind.INVALID_CREDENTIALS,
     Refusal.CREDENTIALS_CHANGED: ProblemKind.INVALID_CREDENTIALS,
     Refusal.UNKNOWN_USER: ProblemKind.NOT_FOUND,
@@ -116,6 +118,17 @@ _REFUSALS: dict[Refusal, ProblemKind] = {
 def problem_of(refusal: Refusal) -> ProblemError:
     """The answer to a refused command (refused *refreshes* are all one ``invalid-grant``)."""
     return ProblemError(_REFUSALS[refusal])
+
+
+def step_up_required() -> ProblemError:
+    """401 with the challenge of RFC 9470 §3: no proof of before is recent enough."""
+    return ProblemError(
+        ProblemKind.STEP_UP_REQUIRED,
+        headers={
+            "WWW-Authenticate": 'Bearer realm="sessiontrail", '
+            'error="insufficient_user_authentication", max_age="0"'
+        },
+    )
 
 
 def rate_limited(retry_after_s: int) -> ProblemError:

@@ -26,6 +26,8 @@ from domain.events.families import (
     SessionExpired,
     SessionRenamed,
     SessionStarted,
+    StepUpCompleted,
+    StepUpRequired,
     TokenDelivery,
 )
 from domain.events.personal import PersonalPart, Sealed, client_of, device_name_of
@@ -89,9 +91,11 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         user_id: Whose it is.
         version: Version of the last event folded in.
         client_id: The OAuth client that it was opened for.
-        auth_methods: RFC 8176 ``amr`` values of the sign-in.
-        signed_in_at: ``auth_time`` of its access tokens.
+        auth_methods: RFC 8176 ``amr`` values: how the user proved themself last.
+        signed_in_at: When that was: ``auth_time`` of its access tokens.
         expires_at: When it ends whatever happens.
+        step_up_required_at: Since when nothing is refreshed until the user proves themself again;
+            None where nobody asked for that.
         sessions: Its sessions, the login's own first.
     """
 
@@ -102,6 +106,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     auth_methods: tuple[str, ...]
     signed_in_at: datetime
     expires_at: datetime
+    step_up_required_at: datetime | None = None
     sessions: tuple[Session, ...]
 
     def session(self, session_id: SessionId) -> Session | None:
@@ -119,12 +124,16 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     def last_event_at(self) -> datetime:
         """A lower bound for the time of its next event, should a clock step back."""
         return max(
-            max(
-                session.last_seen_at,
-                session.ended_at or session.last_seen_at,
-                session.refusal_recorded_at or session.last_seen_at,
-            )
-            for session in self.sessions
+            self.signed_in_at,
+            self.step_up_required_at or self.signed_in_at,
+            *(
+                max(
+                    session.last_seen_at,
+                    session.ended_at or session.last_seen_at,
+                    session.refusal_recorded_at or session.last_seen_at,
+                )
+                for session in self.sessions
+            ),
         )
 
 
@@ -162,9 +171,19 @@ def evolve(
             version=family.version + 1,
             sessions=tuple(_ended(session, at, event.reason) for session in family.sessions),
         )
+    if isinstance(event, StepUpRequired):
+        return replace(family, version=family.version + 1, step_up_required_at=at)
     if not 0 <= event.session < len(family.sessions):
         msg = f"{event.TYPE} names session {event.session}, which family {family_id} does not have"
         raise ImpossibleEventError(msg)
+    if isinstance(event, StepUpCompleted):
+        return replace(
+            family,
+            version=family.version + 1,
+            auth_methods=tuple(event.auth_methods),
+            signed_in_at=at,
+            step_up_required_at=None,
+        )
     session = _evolve_session(family.sessions[event.session], event, personal, at)
     before, after = family.sessions[: event.session], family.sessions[event.session + 1 :]
     return replace(family, version=family.version + 1, sessions=(*before, session, *after))

@@ -9,6 +9,7 @@ from hmac import compare_digest
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.client import ClientContext, same_client
 from domain.events.envelope import EXPIRY, REUSE_RULE, NewEvent
@@ -25,6 +26,8 @@ from domain.events.families import (
     SessionExpired,
     SessionRenamed,
     SessionStarted,
+    StepUpCompleted,
+    StepUpRequired,
     TokenDelivery,
 )
 from domain.events.personal import Personal
@@ -96,7 +99,42 @@ class RenameSession(msgspec.Struct, frozen=True):
     device_name: str
 
 
-FamilyCommand = StartSession | Refresh | EndSession | RevokeFamily | ExpireSessions | RenameSession
+class RequireStepUp(msgspec.Struct, frozen=True):
+    """Refuse refreshes until the user proves themself again."""
+
+
+class CompleteStepUp(msgspec.Struct, frozen=True):
+    """The user has proved themself again, to a backend that keeps them; needed or not.
+
+    ``auth_methods`` says how, as RFC 8176 ``amr`` values; ``client`` with what.
+    """
+
+    session_id: SessionId
+    auth_methods: Sequence[str]
+    client: ClientContext
+
+
+class Reauthenticate(msgspec.Struct, frozen=True):
+    """The user has proved themself again, and presents their refresh token: exchange it.
+
+    One command, so that no copy of the token is exchanged between the proof and the refresh.
+    """
+
+    refresh: Refresh
+    auth_methods: Sequence[str]
+
+
+FamilyCommand = (
+    StartSession
+    | Refresh
+    | EndSession
+    | RevokeFamily
+    | ExpireSessions
+    | RenameSession
+    | RequireStepUp
+    | CompleteStepUp
+    | Reauthenticate
+)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -135,6 +173,12 @@ def decide(family: Family | None, command: FamilyCommand, now: datetime) -> Deci
             return _expire(family, now)
         case RenameSession():
             return _rename(family, command, now)
+        case RequireStepUp():
+            return _require_step_up(family, now)
+        case CompleteStepUp():
+            return _complete_step_up(family, command, now)
+        case Reauthenticate():
+            return _reauthenticate(family, command, now)
         case _:
             assert_never(command)
 
@@ -193,6 +237,8 @@ def _refresh(family: Family, command: Refresh, now: datetime) -> Decision:
     if presented.generation == session.generation and compare_digest(
         secret_hash, session.secret_hash
     ):
+        if family.step_up_required_at is not None:
+            return Decision(refusal=Refusal.STEP_UP_REQUIRED)
         return _rotate(session, command)
     if presented.generation >= session.generation:
         unrecognised = RefreshTokenUnrecognised(
@@ -206,6 +252,8 @@ def _refresh(family: Family, command: Refresh, now: datetime) -> Decision:
     if _is_immediate_predecessor(session, presented, secret_hash):
         retry = _retry(session, command, now)
         if retry is not None:
+            if family.step_up_required_at is not None:
+                return Decision(refusal=Refusal.STEP_UP_REQUIRED)
             return retry
     return _reuse(session, command)
 
@@ -286,24 +334,40 @@ def _refused_on_record(
 
 
 def _end(family: Family, command: EndSession, now: datetime) -> Decision:
-    session = family.session(command.session_id)
+    session = _usable_session(family, command.session_id, now)
+    if isinstance(session, Decision):
+        return session
+    ended = SessionEnded(session=session.ordinal, reason=command.reason)
+    return Decision((NewEvent(ended),))
+
+
+def _usable_session(family: Family, session_id: SessionId, now: datetime) -> Session | Decision:
+    """The family's session of that id, or the refusal where it is unknown or over."""
+    session = family.session(session_id)
     if session is None:
         return Decision(refusal=Refusal.UNKNOWN_SESSION)
     if session.ended_at is not None:
         return Decision(refusal=Refusal.SESSION_ENDED)
     if expiry_of(family, session, now) is not None:
         return Decision(_expire(family, now).events, Refusal.SESSION_EXPIRED)
-    ended = SessionEnded(session=session.ordinal, reason=command.reason)
-    return Decision((NewEvent(ended),))
+    return session
 
 
 def _revoke(family: Family, command: RevokeFamily, now: datetime) -> Decision:
+    over = _over(family, now)
+    if over is not None:
+        return over
+    return Decision((NewEvent(FamilyRevoked(reason=command.reason)),))
+
+
+def _over(family: Family, now: datetime) -> Decision | None:
+    """The refusal where no session of the family is left, or none has time left."""
     if not family.is_live:
         return Decision(refusal=Refusal.SESSION_ENDED)
     expired = _expire(family, now)
     if len(expired.events) == sum(1 for session in family.sessions if session.ended_at is None):
         return Decision(expired.events, Refusal.SESSION_EXPIRED)
-    return Decision((NewEvent(FamilyRevoked(reason=command.reason)),))
+    return None
 
 
 def _expire(family: Family, now: datetime) -> Decision:
@@ -326,3 +390,35 @@ def _rename(family: Family, command: RenameSession, now: datetime) -> Decision:
         return Decision()
     renamed = SessionRenamed(session=session.ordinal)
     return Decision((NewEvent(renamed, Personal(device_name=command.device_name)),))
+
+
+def _require_step_up(family: Family, now: datetime) -> Decision:
+    over = _over(family, now)
+    if over is not None:
+        return over
+    if family.step_up_required_at is not None:
+        return Decision(refusal=Refusal.NOTHING_TO_DO)
+    return Decision((NewEvent(StepUpRequired()),))
+
+
+def _complete_step_up(family: Family, command: CompleteStepUp, now: datetime) -> Decision:
+    session = _usable_session(family, command.session_id, now)
+    if isinstance(session, Decision):
+        return session
+    return Decision((_completed(session, command.auth_methods, command.client),))
+
+
+def _reauthenticate(family: Family, command: Reauthenticate, now: datetime) -> Decision:
+    """The token is judged as at any refresh: whoever knows the password may still be the thief."""
+    presented = command.refresh.presented
+    session = family.session(presented.session_id)
+    refreshed = _refresh(replace(family, step_up_required_at=None), command.refresh, now)
+    if refreshed.refusal is not None or session is None:
+        return refreshed
+    completed = _completed(session, command.auth_methods, command.refresh.client)
+    return Decision((completed, *refreshed.events))
+
+
+def _completed(session: Session, auth_methods: Sequence[str], client: ClientContext) -> NewEvent:
+    completed = StepUpCompleted(session=session.ordinal, auth_methods=list(auth_methods))
+    return NewEvent(completed, Personal(client=client))

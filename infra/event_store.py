@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-import psycopg
 
 from domain.events.envelope import Cause, NewEvent
 from domain.family import Family
-from domain.ids import EventId, FamilyId, Stream, UserId, family_stream, user_stream
-from domain.ports import ConcurrencyError, Subject
+from domain.ids import FamilyId, Stream, UserId, family_stream, user_stream
+from domain.ports import Subject
 from domain.user import User
-from infra.ids import new_uuid
-from infra.postgres import Connection, JsonDocument
+from infra.event_rows import (
+    EVENT_COLUMNS,
+    EVENT_RECORD,
+    EVENT_VALUES,
+    EventRow,
+    StreamConflictError,
+    document,
+    event_row,
+    insert,
+)
+from infra.postgres import Connection
 from infra.sealing import DataKey
 from projections.session_rows import SESSION_COLUMNS, SessionRow, family_of, rows_of
-
-
-class StreamConflictError(ConcurrencyError):
-    """Another writer appended to the stream first; or, once in a long while, two names collide."""
 
 
 class FamilyAppend(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,37 +56,15 @@ class LoadedFamily(msgspec.Struct, frozen=True):
     wrapped_key: bytes | None
 
 
-class _EventRow(msgspec.Struct, frozen=True):
-    stream: Stream
-    version: int
-    event_id: EventId
-    type: str
-    schema_version: int
-    occurred_at: datetime
-    subject_id: UserId | None
-    actor: str
-    correlation_id: str
-    causation_id: str | None
-    data: object
-    personal: bytes | None
-
-
-_EVENT_COLUMNS = ", ".join(_EventRow.__struct_fields__)
-_EVENT_RECORD = (
-    "stream text, version int, event_id uuid, type text, schema_version smallint, "
-    "occurred_at timestamptz, subject_id uuid, actor text, correlation_id uuid, "
-    "causation_id uuid, data jsonb, personal text"
-)
-_EVENT_VALUES = _EVENT_COLUMNS.replace("personal", "decode(personal, 'base64')")
-
 _FIXED_COLUMNS = {
-    "session_id", "family_id", "ordinal", "user_id", "client_id", "auth_methods", "signed_in_at",
-    "expires_at", "delivery", "persistent", "started_at", "idle_timeout_s",
+    "session_id", "family_id", "ordinal", "user_id", "client_id", "expires_at", "delivery",
+    "persistent", "started_at", "idle_timeout_s",
 }  # fmt: skip
 _CHANGING = [column for column in SESSION_COLUMNS if column not in _FIXED_COLUMNS]
 _CHANGING_TYPES = {
     "family_version": "int", "generation": "bigint", "token_key": "int",
-    "late_retries": "timestamptz[]", "client": "jsonb",
+    "late_retries": "timestamptz[]", "client": "jsonb", "auth_methods": "text[]",
+    "signed_in_at": "timestamptz", "step_up_required_at": "timestamptz",
     "rotated_at": "timestamptz", "last_seen_at": "timestamptz", "idle_expires_at": "timestamptz",
     "refusal_recorded_at": "timestamptz", "ended_at": "timestamptz",
 }  # fmt: skip
@@ -126,9 +108,9 @@ WITH change AS MATERIALIZED (
 ), accepted AS MATERIALIZED (
   SELECT DISTINCT family_id FROM updated
 ), appended AS (
-  INSERT INTO events ({_EVENT_COLUMNS})
-  SELECT {_EVENT_VALUES}
-    FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD})
+  INSERT INTO events ({EVENT_COLUMNS})
+  SELECT {EVENT_VALUES}
+    FROM jsonb_to_recordset(%b) AS e({EVENT_RECORD})
     JOIN accepted a ON e.stream = 'family-' || a.family_id
    ORDER BY stream, version
 )
@@ -137,8 +119,8 @@ SELECT family_id FROM accepted
 
 _SESSION_TYPES = _CHANGING_TYPES | {
     "session_id": "uuid", "family_id": "uuid", "ordinal": "smallint", "user_id": "uuid",
-    "auth_methods": "text[]", "signed_in_at": "timestamptz", "expires_at": "timestamptz",
-    "persistent": "boolean", "started_at": "timestamptz", "idle_timeout_s": "int",
+    "expires_at": "timestamptz", "persistent": "boolean", "started_at": "timestamptz",
+    "idle_timeout_s": "int",
 }  # fmt: skip
 _SESSION_RECORD = ", ".join(
     f"{column} {_SESSION_TYPES.get(column, 'text')}" for column in SESSION_COLUMNS
@@ -148,13 +130,13 @@ WITH started AS (
   INSERT INTO sessions ({", ".join(SESSION_COLUMNS)})
   SELECT {", ".join(SESSION_COLUMNS)} FROM jsonb_to_recordset(%b) AS s({_SESSION_RECORD})
 )
-INSERT INTO events ({_EVENT_COLUMNS})
-SELECT {_EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD}) ORDER BY stream, version
+INSERT INTO events ({EVENT_COLUMNS})
+SELECT {EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({EVENT_RECORD}) ORDER BY stream, version
 """  # noqa: S608 (column names are ours)
 
 _APPEND = f"""
-INSERT INTO events ({_EVENT_COLUMNS})
-SELECT {_EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({_EVENT_RECORD}) ORDER BY stream, version
+INSERT INTO events ({EVENT_COLUMNS})
+SELECT {EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({EVENT_RECORD}) ORDER BY stream, version
 """  # noqa: S608 (column names are ours)
 
 _PUT_USER = """
@@ -220,7 +202,7 @@ async def update_families(connection: Connection, appends: Sequence[FamilyAppend
             change["expected_version"] = expected
             changes.append(change)
     events = [row for append in appends for row in _family_event_rows(append)]
-    cursor = await connection.execute(_UPDATE, (_document(changes), _document(events)), binary=True)
+    cursor = await connection.execute(_UPDATE, (document(changes), document(events)), binary=True)
     return {record[0] for record in await cursor.fetchall()}
 
 
@@ -232,7 +214,7 @@ async def insert_families(connection: Connection, appends: Sequence[FamilyAppend
     """
     rows = [row for append in appends for row in rows_of(append.after)]
     events = [row for append in appends for row in _family_event_rows(append)]
-    await _insert(connection, _INSERT, _document(rows_as_maps(rows)), _document(events))
+    await insert(connection, _INSERT, document(rows_as_maps(rows)), document(events))
 
 
 async def append_user(
@@ -298,10 +280,10 @@ async def append_stream(
         StreamConflictError: Another writer was faster.
     """
     rows = [
-        _event_row(stream, version, new, cause, at, subject_id, data_key)
+        event_row(stream, version, new, cause, at, subject_id, data_key)
         for version, new in enumerate(events, expected_version + 1)
     ]
-    await _insert(connection, _APPEND, _document(rows))
+    await insert(connection, _APPEND, document(rows))
 
 
 async def stream_version(connection: Connection, stream: Stream) -> int:
@@ -321,59 +303,10 @@ def rows_as_maps(rows: Sequence[SessionRow]) -> list[dict[str, object]]:
     return [{column: getattr(row, column) for column in SESSION_COLUMNS} for row in rows]
 
 
-async def _insert(connection: Connection, statement: str, *documents: JsonDocument) -> None:
-    try:
-        await connection.execute(statement, documents)
-    except psycopg.errors.UniqueViolation as error:
-        if error.diag.constraint_name != "events_stream_version_key":
-            raise
-        msg = "another writer appended to the stream first"
-        raise StreamConflictError(msg) from error
-
-
-def _family_event_rows(append: FamilyAppend) -> list[_EventRow]:
+def _family_event_rows(append: FamilyAppend) -> list[EventRow]:
     stream = family_stream(append.after.family_id)
     first = append.after.version - len(append.events) + 1
     return [
-        _event_row(stream, version, new, cause, append.at, append.after.user_id, append.data_key)
+        event_row(stream, version, new, cause, append.at, append.after.user_id, append.data_key)
         for version, (new, cause) in enumerate(append.events, first)
     ]
-
-
-def _event_row(
-    stream: Stream,
-    version: int,
-    new: NewEvent,
-    cause: Cause,
-    at: datetime,
-    subject_id: UserId | None,
-    data_key: DataKey | None,
-) -> _EventRow:
-    event_id = EventId(new_uuid())
-    sealed = None
-    if new.personal is not None:
-        if data_key is None:
-            msg = f"{new.event.TYPE} has a personal part but its subject has no data key"
-            raise ValueError(msg)
-        sealed = data_key.seal(new.personal, event_id)
-    return _EventRow(
-        stream,
-        version,
-        event_id,
-        new.event.TYPE,
-        new.event.SCHEMA_VERSION,
-        at,
-        subject_id,
-        str(new.by or cause.actor),
-        cause.correlation_id,
-        cause.causation_id,
-        new.event,
-        sealed,
-    )
-
-
-def _document(value: object) -> JsonDocument:
-    return JsonDocument(_encoder.encode(value))
-
-
-_encoder = msgspec.json.Encoder()

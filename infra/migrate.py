@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.postgres import queries
 
-HEAD = "0001"
+HEAD = "0002"
 """This build's last migration; revisions are numbered so that later ones sort behind."""
 
 _LOCK = 7_305_802_116_530_211

@@ -115,6 +115,7 @@ sessions = Table(
             persisted=True,
         ),
     ),
+    Column("step_up_required_at", _instant),
     # A family's rows, for every command.
     Index("sessions_family_idx", "family_id", "ordinal", unique=True),
     # A user's sessions, newest first: the device list, logout-all, the session limit.

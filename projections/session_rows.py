@@ -33,6 +33,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     auth_methods: list[str]
     signed_in_at: datetime
     expires_at: datetime
+    step_up_required_at: datetime | None
     delivery: str
     persistent: bool
     started_at: datetime
@@ -84,6 +85,7 @@ def _row(family: Family, session: Session) -> SessionRow:
         list(family.auth_methods),
         family.signed_in_at,
         family.expires_at,
+        family.step_up_required_at,
         session.delivery.value,
         session.persistent,
         session.started_at,
@@ -130,6 +132,7 @@ def family_of(rows: Iterable[SessionRow]) -> Family:
         auth_methods=tuple(first.auth_methods),
         signed_in_at=first.signed_in_at,
         expires_at=first.expires_at,
+        step_up_required_at=first.step_up_required_at,
         sessions=tuple(sessions),
     )
 

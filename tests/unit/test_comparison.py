@@ -41,6 +41,7 @@ from tests.unit.domain.builders import (
     revoked,
     signed_in,
     start_session,
+    under_step_up,
     with_second_session,
 )
 
@@ -62,9 +63,8 @@ def lived() -> Family:
     """A family that has something in every column."""
     family, token = signed_in(start_session(device_name="my laptop"))
     family, _ = refreshed(family, refresh(token))
-    return revoked(
-        changed(family, late_retries=(NOW,), refusal_recorded_at=NOW), NOW + timedelta(hours=1)
-    )
+    family = changed(under_step_up(family), late_retries=(NOW,), refusal_recorded_at=NOW)
+    return revoked(family, NOW + timedelta(hours=1))
 
 
 def as_stored(row: SessionRow) -> SessionRow:

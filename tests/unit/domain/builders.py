@@ -15,6 +15,7 @@ from domain.family_decisions import (
     EndSession,
     FamilyCommand,
     Refresh,
+    RequireStepUp,
     RevokeFamily,
     StartSession,
     decide,
@@ -173,6 +174,11 @@ def logged_out(family: Family, at: datetime = NOW) -> Family:
 def revoked(family: Family, at: datetime = NOW) -> Family:
     """The family after it was revoked by staff."""
     return carried_out(family, RevokeFamily(EndReason.STAFF), at, family_id=family.family_id)[1]
+
+
+def under_step_up(family: Family, at: datetime = NOW) -> Family:
+    """The family once its user has to prove themself again."""
+    return carried_out(family, RequireStepUp(), at, family_id=family.family_id)[1]
 
 
 def answer_to(family: Family, presented: RefreshToken, *, keys: TokenKeys = KEYS) -> RefreshToken:

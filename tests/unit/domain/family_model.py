@@ -52,6 +52,7 @@ class Outcome(Enum):
     RETRIED = auto()
     RETRIED_LATE = auto()
     UNRECOGNISED = auto()
+    STEP_UP = auto()
     REUSED = auto()
 
 
@@ -69,6 +70,7 @@ class FamilyModel:
         seen_at: When a client last got an answer.
         late: When retries were answered after the window.
         on_record_at: When a refusal last went on record.
+        unproven: Whether the user has to prove themself again first.
         over: Whether it has ended.
     """
 
@@ -81,6 +83,7 @@ class FamilyModel:
     seen_at: datetime
     late: list[datetime] = field(default_factory=list)
     on_record_at: datetime | None = None
+    unproven: bool = False
     over: bool = False
 
     def out_of_time(self, at: datetime) -> bool:
@@ -110,6 +113,19 @@ class FamilyModel:
             policy: In force.
             at: When.
         """
+        outcome = self._expects_of_proven(token, generation, who, client_id, policy, at)
+        answered = {Outcome.ROTATED, Outcome.RETRIED, Outcome.RETRIED_LATE}
+        return Outcome.STEP_UP if self.unproven and outcome in answered else outcome
+
+    def _expects_of_proven(
+        self,
+        token: str,
+        generation: int,
+        who: Caller,
+        client_id: str | None,
+        policy: SessionPolicy,
+        at: datetime,
+    ) -> Outcome:
         if client_id not in {None, self.client_id}:
             return Outcome.WRONG_CLIENT
         if self.over:
@@ -165,5 +181,5 @@ class FamilyModel:
                     self.on_record_at = at
             case Outcome.EXPIRED | Outcome.REUSED:
                 self.over = True
-            case Outcome.WRONG_CLIENT:
+            case Outcome.WRONG_CLIENT | Outcome.STEP_UP:
                 pass

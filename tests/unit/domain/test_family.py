@@ -21,6 +21,8 @@ from domain.events.families import (
     SessionExpired,
     SessionRenamed,
     SessionStarted,
+    StepUpCompleted,
+    StepUpRequired,
     TokenDelivery,
 )
 from domain.events.personal import Personal, PersonalPart, Sealed
@@ -69,6 +71,11 @@ EVENTS_OF_A_SESSION: Sequence[FamilyEvent] = [
     SessionRenamed(),
     SessionEnded(reason=EndReason.LOGOUT),
     SessionExpired(kind=ExpiryKind.IDLE),
+    StepUpCompleted(auth_methods=["pwd"]),
+]
+EVENTS_OF_THE_FAMILY: Sequence[FamilyEvent] = [
+    FamilyRevoked(reason=EndReason.STAFF),
+    StepUpRequired(),
 ]
 
 
@@ -98,18 +105,14 @@ def test_a_family_starts_with_the_lifetimes_of_its_first_event() -> None:
     assert (session.client, session.device_name) == (PHONE, "phone")
 
 
-@pytest.mark.parametrize(
-    "event", [*EVENTS_OF_A_SESSION, FamilyRevoked(reason=EndReason.STAFF)], ids=type_of
-)
+@pytest.mark.parametrize("event", [*EVENTS_OF_A_SESSION, *EVENTS_OF_THE_FAMILY], ids=type_of)
 def test_every_event_counts_one_version(event: FamilyEvent) -> None:
     family, _ = signed_in()
 
     assert after(family, event).version == 2
 
 
-@pytest.mark.parametrize(
-    "event", [*EVENTS_OF_A_SESSION, FamilyRevoked(reason=EndReason.STAFF)], ids=type_of
-)
+@pytest.mark.parametrize("event", [*EVENTS_OF_A_SESSION, *EVENTS_OF_THE_FAMILY], ids=type_of)
 def test_a_family_begins_with_nothing_but_a_sign_in(event: FamilyEvent) -> None:
     with pytest.raises(
         ImpossibleEventError, match=f"^family {FAMILY_ID} begins with {type_of(event)}$"
@@ -246,6 +249,8 @@ def test_a_family_lives_while_one_of_its_sessions_does() -> None:
         SessionEnded(reason=EndReason.LOGOUT),
         SessionExpired(kind=ExpiryKind.IDLE),
         FamilyRevoked(reason=EndReason.STAFF),
+        StepUpRequired(),
+        StepUpCompleted(auth_methods=["pwd"]),
     ],
     ids=type_of,
 )

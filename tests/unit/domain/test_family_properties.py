@@ -24,13 +24,18 @@ from domain.events.families import (
     SessionExpired,
     SessionRenamed,
     SessionStarted,
+    StepUpCompleted,
+    StepUpRequired,
 )
 from domain.events.registry import Event
 from domain.family_decisions import (
+    CompleteStepUp,
     Decision,
     EndSession,
     ExpireSessions,
+    Reauthenticate,
     RenameSession,
+    RequireStepUp,
     RevokeFamily,
     decide,
 )
@@ -81,6 +86,7 @@ COMES_TO: dict[Outcome, tuple[list[type[Event]], Refusal | None]] = {
     Outcome.RETRIED: ([RefreshRetried], None),
     Outcome.RETRIED_LATE: ([RefreshRetried], None),
     Outcome.UNRECOGNISED: ([RefreshTokenUnrecognised], Refusal.TOKEN_UNRECOGNISED),
+    Outcome.STEP_UP: ([], Refusal.STEP_UP_REQUIRED),
     Outcome.REUSED: ([RefreshTokenReused, FamilyRevoked], Refusal.TOKEN_REUSED),
 }
 
@@ -122,11 +128,16 @@ class Families(RuleBasedStateMachine):
         *,
         client_id: str | None = None,
         policy: SessionPolicy | None = None,
+        proven: bool = False,
     ) -> None:
-        """A client presents a token, and gets what the model says it ought to get."""
+        """A client presents a token, and gets what the model says it ought to get.
+
+        Where the user is ``proven``, they have just said their password as well.
+        """
         world, model = self.world, self.models[family_id]
         policy = policy or self.policies[family_id]
         presented, at = world.read(text), world.time_at(family_id)
+        unproven, model.unproven = model.unproven, model.unproven and not proven
         expected = model.expects(text, presented.generation, who, client_id, policy, at)
         types, refusal = COMES_TO[expected]
         if expected in {Outcome.ENDED, Outcome.UNRECOGNISED} and not model.goes_on_record(at):
@@ -140,9 +151,17 @@ class Families(RuleBasedStateMachine):
             salt=world.fresh_salt(),
         )
 
-        decision = world.carry_out(family_id, command)
+        decision = world.carry_out(
+            family_id, Reauthenticate(command, ["pwd"]) if proven else command
+        )
 
-        assert (types_of(decision), decision.refusal) == (types, refusal)
+        found = types_of(decision)
+        if proven and refusal is None:
+            assert found.pop(0) is StepUpCompleted
+            assert world.states[family_id].signed_in_at == at
+        else:
+            model.unproven = unproven
+        assert (found, decision.refusal) == (types, refusal)
         answer = None if refusal else world.answer(family_id, presented)
         if types == [RefreshRetried]:  # an honest retry forks nothing
             assert answer == model.tokens[-1]
@@ -245,6 +264,45 @@ class Families(RuleBasedStateMachine):
         family_id = self.pick(number)
         self.present(family_id, self.world.forged_text(family_id, ahead), who)
 
+    @rule(number=LIVING_FIRST, age=st.integers(0, 3), who=ANYBODY)
+    def somebody_who_knows_the_password_refreshes(self, number: int, age: int, who: Caller) -> None:
+        """With the live token or one of those before it."""
+        family_id = self.pick(number)
+        text = self.models[family_id].token_of_age(age)
+        self.present(family_id, text, who, proven=True)
+
+    @rule(number=LIVING_FIRST)
+    def a_step_up_is_required(self, number: int) -> None:
+        family_id = self.pick(number)
+        model, at = self.models[family_id], self.world.time_at(family_id)
+        over, again = model.over or model.out_of_time(at), model.unproven
+
+        decision = self.world.carry_out(family_id, RequireStepUp())
+
+        if over:
+            self.ends(family_id, decision, StepUpRequired)
+            return
+        comes_to = ([], Refusal.NOTHING_TO_DO) if again else ([StepUpRequired], None)
+        assert (types_of(decision), decision.refusal) == comes_to
+        model.unproven = True
+
+    @rule(number=LIVING_FIRST, who=ANYBODY)
+    def a_backend_says_that_the_user_proved_themself(self, number: int, who: Caller) -> None:
+        family_id = self.pick(number)
+        model, at = self.models[family_id], self.world.time_at(family_id)
+        session_id = only_session(self.world.states[family_id]).session_id
+        over = model.over or model.out_of_time(at)
+
+        decision = self.world.carry_out(family_id, CompleteStepUp(session_id, ["hwk"], who.client))
+
+        if over:
+            self.ends(family_id, decision, StepUpCompleted)
+            return
+        assert (types_of(decision), decision.refusal) == ([StepUpCompleted], None)
+        state = self.world.states[family_id]
+        assert (state.auth_methods, state.signed_in_at) == (("hwk",), at)
+        model.unproven = False
+
     @rule(one=LIVING_FIRST, other=LIVING_FIRST)
     def a_token_strays_into_another_family(self, one: int, other: int) -> None:
         own, foreign = self.pick(one), self.pick(other)
@@ -305,7 +363,7 @@ class Families(RuleBasedStateMachine):
 
     @invariant()
     def only_the_latest_token_would_rotate(self) -> None:
-        """And none once the family is over."""
+        """And none once the family is over, nor before its user has proved themself again."""
         for family_id, model in self.models.items():
             state, at = self.world.states[family_id], self.world.time_at(family_id)
             would_rotate = [
@@ -316,7 +374,8 @@ class Families(RuleBasedStateMachine):
             ]
 
             over = model.over or model.out_of_time(at)
-            assert would_rotate == ([] if over else [model.tokens[-1]])
+            assert would_rotate == ([] if over or model.unproven else [model.tokens[-1]])
+            assert (state.step_up_required_at is not None) == model.unproven
 
     @invariant()
     def nothing_is_accepted_after_the_end(self) -> None:
