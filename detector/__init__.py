@@ -1,4 +1,5 @@
-"""The detector: profiles, rules, responses. Empty so far; reuse is revoked in the refresh itself.
+"""The detector: profiles, rules, responses, and the player that plays them; pure functions.
 
-Belongs here: pure functions from events to findings. Does not: I/O. Imports domain only.
+Belongs here: what turns events into findings and alerts. Does not: I/O. Imports domain only;
+declares in ``ports`` what the worker needs from outside.
 """

@@ -1,0 +1,136 @@
+"""``judge``: what the rules say of one observation of a user, and what is learned from it. Pure."""
+
+import msgspec
+
+from detector.crowd import CrowdContext, CrowdSighting
+from detector.findings import Finding
+from detector.learning import (
+    begin_trace,
+    follow,
+    learn_sign_in,
+    learn_whereabouts,
+    set_aside,
+    vouched_for,
+    with_interval,
+    with_late_retry,
+    without_family,
+)
+from detector.observations import Kind, Observation
+from detector.policy import Policy, finding_of, parameters_of
+from detector.profile import FamilyTrace, UserProfile
+from detector.rule import UserRule
+from detector.rulebook import Rulebook
+from detector.sighting import Sighting
+from domain.detection import Response
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What an observation came to.
+
+    Attributes:
+        profile: Of the user, after it.
+        trace: Of the family, after it; None where there is none, or no longer.
+        findings: What the rules said, the strictest response first.
+    """
+
+    profile: UserProfile
+    trace: FamilyTrace | None
+    findings: tuple[Finding, ...]
+
+
+def judge(
+    profile: UserProfile,
+    trace: FamilyTrace | None,
+    seen: Observation,
+    crowd: CrowdContext | None,
+    rules: Rulebook,
+    policy: Policy,
+) -> Judged:
+    """Ask the rules, then learn.
+
+    The time it takes does not depend on how long the user has been known.
+
+    Args:
+        profile: What is known of the user.
+        trace: What is known of the family.
+        seen: What happened.
+        crowd: What the crowd's counts say of it, for a sign-in.
+        rules: The rules.
+        policy: The policy in force.
+    """
+    sighting = Sighting(seen, profile, trace, crowd)
+    is_quiet = seen.kind is Kind.REFRESH and sighting.is_quiet
+    asked = (rules.quiet_rules if is_quiet else rules.user_rules)[seen.kind]
+    findings = tuple(
+        sorted(
+            (found for rule in asked if (found := _ask(rule, sighting, policy)) is not None),
+            key=lambda finding: -finding.response.rank,
+        )
+    )
+    return Judged(*_learn(sighting, findings), findings)
+
+
+def judge_crowd(sighting: CrowdSighting, rules: Rulebook, policy: Policy) -> tuple[Finding, ...]:
+    """Ask the crowd rules about counts that the observation is part of."""
+    seen = sighting.seen
+    findings = []
+    for rule in rules.crowd_rules[seen.kind]:
+        settings = policy.settings_of(rule.about.name)
+        if settings is not None and not settings.enabled:
+            continue
+        signal = rule.look(sighting, parameters_of(rule.about, settings))
+        if signal is not None and not _is_allowed(rule.about.name, seen, policy):
+            findings.append(finding_of(rule.about, signal, settings, seen))
+    return tuple(findings)
+
+
+def _ask(rule: UserRule, sighting: Sighting, policy: Policy) -> Finding | None:
+    settings = policy.settings_of(rule.about.name)
+    if settings is not None and not settings.enabled:
+        return None
+    signal = rule.look(sighting, parameters_of(rule.about, settings))
+    if signal is None or _is_allowed(rule.about.name, sighting.seen, policy):
+        return None
+    return finding_of(rule.about, signal, settings, sighting.seen)
+
+
+def _is_allowed(rule: str, seen: Observation, policy: Policy) -> bool:
+    return policy.allows(
+        rule, ip=seen.client.ip, asn=seen.network.asn, user_id=seen.user_id, second=seen.second
+    )
+
+
+def _learn(
+    sighting: Sighting, findings: tuple[Finding, ...]
+) -> tuple[UserProfile, FamilyTrace | None]:
+    seen, profile, trace = sighting.seen, sighting.profile, sighting.trace
+    user_id = seen.user_id
+    alerted = any(finding.response is not Response.RECORD for finding in findings)
+    if user_id is None:
+        return profile, trace
+    match seen.kind:
+        case Kind.SIGN_IN:
+            if alerted:
+                return set_aside(profile, seen), begin_trace(user_id, seen)
+            features = None if sighting.crowd is None else sighting.crowd.counts.features
+            return learn_sign_in(profile, seen, features), begin_trace(user_id, seen)
+        case Kind.REFRESH | Kind.RETRY | Kind.LATE_RETRY:
+            if trace is None:
+                return profile, begin_trace(user_id, seen)
+            if seen.kind is Kind.REFRESH:
+                trace = with_interval(trace, seen.second)
+            elif seen.kind is Kind.LATE_RETRY:
+                trace = with_late_retry(trace, seen.second)
+            learned = set_aside(profile, seen) if alerted else learn_whereabouts(profile, seen)
+            return learned, follow(trace, seen)
+        case Kind.STEPPED_UP:
+            learned = vouched_for(profile, str(seen.family_id), seen.second)
+            return learned, trace if trace is None else follow(trace, seen)
+        case Kind.VERDICT:
+            if seen.verdict is not None and seen.verdict.clears:
+                return vouched_for(profile, str(seen.family_id), seen.second), trace
+            return without_family(profile, str(seen.family_id)), trace
+        case Kind.ENDED:
+            return profile, None
+        case _:
+            return profile, trace

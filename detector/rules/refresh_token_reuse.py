@@ -1,0 +1,48 @@
+"""A refresh token that had been replaced was presented, and it was no honest retry."""
+
+from detector.findings import Fact, Signal, Subject
+from detector.observations import Kind
+from detector.rule import Description, Parameters, UserRule
+from detector.sighting import Sighting, asn_key
+from domain.detection import Response, Severity
+
+
+def _look(sighting: Sighting, _: Parameters) -> Signal:
+    seen = sighting.seen
+    behind = seen.current_generation - seen.generation
+    facts = [Fact("replaced_token", 100, f"{behind} generations old", "the current one")]
+    if sighting.device_changed and sighting.trace is not None:
+        facts.append(Fact("other_device", 0, seen.device.signature, sighting.trace.device))
+    if sighting.network_changed and sighting.family_anchor is not None:
+        usual = sighting.family_anchor
+        facts.append(
+            Fact(
+                "other_network",
+                0,
+                asn_key(seen.network) or seen.network.prefix or "",
+                f"as{usual.asn}" if usual.asn is not None else usual.prefix or "",
+            )
+        )
+    return Signal(tuple(facts))
+
+
+RULE = UserRule(
+    about=Description(
+        name="refresh-token-reuse",
+        title="Refresh token reuse",
+        looks_for="A refresh token that was replaced before, presented again: not the same client's "
+        "retry of the immediate predecessor.",
+        why="Two parties hold tokens of one session. Nobody can tell which of them is the owner, so "
+        "the family ends for both (RFC 9700 §4.14.2). The refresh itself has revoked it already.",
+        techniques=("T1528", "T1550.001"),
+        false_positives=(
+            "A client that keeps several copies of its token store, such as a restored backup of a "
+            "telephone.",
+        ),
+        severity=Severity.CRITICAL,
+        response=Response.REVOKE_FAMILY,
+        subject=Subject.FAMILY,
+    ),
+    kinds=frozenset({Kind.REUSE}),
+    look=_look,
+)
