@@ -11,7 +11,7 @@ from domain.ids import UserId
 
 
 class Policy(Protocol):
-    """The detection policy in force: ``domain.detection_policy`` has one, folded from its stream."""
+    """The detection policy in force; ``domain.detection_policy`` folds one from its stream."""
 
     @property
     def version(self) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from detector.crowd import CrowdSighting
 from detector.findings import Signal, Subject
@@ -12,7 +11,6 @@ from domain.detection import Response, Severity
 
 Parameters = Mapping[str, int]
 """Thresholds by name: whole numbers, whose units their names tell (``min_km``, ``within_s``)."""
-_NONE: Parameters = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +41,7 @@ class Description:
     severity: Severity
     response: Response
     subject: Subject
-    parameters: Parameters = field(default=_NONE)
+    parameters: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

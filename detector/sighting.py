@@ -1,4 +1,4 @@
-"""One observation beside what is known: the questions that rules ask, each answered in one place."""
+"""One observation beside what is known: the questions that rules ask, answered in one place."""
 
 from functools import cached_property
 

@@ -30,14 +30,17 @@ RULE = UserRule(
     about=Description(
         name="refresh-token-reuse",
         title="Refresh token reuse",
-        looks_for="A refresh token that was replaced before, presented again: not the same client's "
-        "retry of the immediate predecessor.",
-        why="Two parties hold tokens of one session. Nobody can tell which of them is the owner, so "
-        "the family ends for both (RFC 9700 §4.14.2). The refresh itself has revoked it already.",
+        looks_for=(
+            "A refresh token that was replaced before, presented again: not the same client's retry "
+            "of the immediate predecessor."
+        ),
+        why=(
+            "Two parties hold tokens of one session. Nobody can tell which of them is the owner, "
+            "so the family ends for both (RFC 9700 §4.14.2). The refresh itself has revoked it."
+        ),
         techniques=("T1528", "T1550.001"),
         false_positives=(
-            "A client that keeps several copies of its token store, such as a restored backup of a "
-            "telephone.",
+            "A client with several copies of its token store: a restored backup of a telephone.",
         ),
         severity=Severity.CRITICAL,
         response=Response.REVOKE_FAMILY,
