@@ -1,5 +1,7 @@
 """``judge``: what the rules say of one observation of a user, and what is learned from it. Pure."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from detector.crowd import CrowdContext, CrowdSighting
@@ -16,10 +18,8 @@ from detector.learning import (
     without_family,
 )
 from detector.observations import Kind, Observation
-from detector.policy import Policy, finding_of, parameters_of
+from detector.policy import RulesInForce, finding_of
 from detector.profile import FamilyTrace, UserProfile
-from detector.rule import UserRule
-from detector.rulebook import Rulebook
 from detector.sighting import Sighting
 from domain.detection import Response
 
@@ -43,8 +43,7 @@ def judge(
     trace: FamilyTrace | None,
     seen: Observation,
     crowd: CrowdContext | None,
-    rules: Rulebook,
-    policy: Policy,
+    rules: RulesInForce,
 ) -> Judged:
     """Ask the rules, then learn.
 
@@ -55,53 +54,36 @@ def judge(
         trace: What is known of the family.
         seen: What happened.
         crowd: What the crowd's counts say of it, for a sign-in.
-        rules: The rules.
-        policy: The policy in force.
+        rules: The rules under the policy in force.
     """
     sighting = Sighting(seen, profile, trace, crowd)
     is_quiet = seen.kind is Kind.REFRESH and sighting.is_quiet
-    asked = (rules.quiet_rules if is_quiet else rules.user_rules)[seen.kind]
-    findings = tuple(
-        sorted(
-            (found for rule in asked if (found := _ask(rule, sighting, policy)) is not None),
-            key=lambda finding: -finding.response.rank,
-        )
-    )
-    return Judged(*_learn(sighting, findings), findings)
-
-
-def judge_crowd(sighting: CrowdSighting, rules: Rulebook, policy: Policy) -> tuple[Finding, ...]:
-    """Ask the crowd rules about counts that the observation is part of."""
-    seen = sighting.seen
+    asked = (rules.of_quiet if is_quiet else rules.of_users)[seen.kind]
     findings = []
-    for rule in rules.crowd_rules[seen.kind]:
-        settings = policy.settings_of(rule.about.name)
-        if settings is not None and not settings.enabled:
-            continue
-        signal = rule.look(sighting, parameters_of(rule.about, settings))
-        if signal is not None and not _is_allowed(rule.about.name, seen, policy):
-            findings.append(finding_of(rule.about, signal, settings, seen))
+    for rule, parameters in asked:
+        signal = rule.look(sighting, parameters)
+        if signal is not None:
+            finding = finding_of(rule.about, signal, seen, rules.policy)
+            if finding is not None:
+                findings.append(finding)
+    findings.sort(key=lambda finding: -finding.response.rank)
+    return Judged(*_learn(sighting, findings), tuple(findings))
+
+
+def judge_crowd(sighting: CrowdSighting, rules: RulesInForce) -> tuple[Finding, ...]:
+    """Ask the crowd rules about counts that the observation is part of."""
+    findings = []
+    for rule, parameters in rules.of_crowds[sighting.seen.kind]:
+        signal = rule.look(sighting, parameters)
+        if signal is not None:
+            finding = finding_of(rule.about, signal, sighting.seen, rules.policy)
+            if finding is not None:
+                findings.append(finding)
     return tuple(findings)
 
 
-def _ask(rule: UserRule, sighting: Sighting, policy: Policy) -> Finding | None:
-    settings = policy.settings_of(rule.about.name)
-    if settings is not None and not settings.enabled:
-        return None
-    signal = rule.look(sighting, parameters_of(rule.about, settings))
-    if signal is None or _is_allowed(rule.about.name, sighting.seen, policy):
-        return None
-    return finding_of(rule.about, signal, settings, sighting.seen)
-
-
-def _is_allowed(rule: str, seen: Observation, policy: Policy) -> bool:
-    return policy.allows(
-        rule, ip=seen.client.ip, asn=seen.network.asn, user_id=seen.user_id, second=seen.second
-    )
-
-
 def _learn(
-    sighting: Sighting, findings: tuple[Finding, ...]
+    sighting: Sighting, findings: Sequence[Finding]
 ) -> tuple[UserProfile, FamilyTrace | None]:
     seen, profile, trace = sighting.seen, sighting.profile, sighting.trace
     user_id = seen.user_id

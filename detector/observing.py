@@ -7,10 +7,8 @@ from detector.findings import Finding
 from detector.judging import Judged, judge, judge_crowd
 from detector.memory import Key, Memory, Scope
 from detector.observations import Kind, Observation
-from detector.policy import Policy
+from detector.policy import RulesInForce
 from detector.profile import NOBODY, FamilyTrace, UserProfile
-from detector.rulebook import Rulebook
-from domain.ids import EventId
 
 
 def user_keys(seen: Observation) -> list[Key]:
@@ -24,19 +22,18 @@ def user_keys(seen: Observation) -> list[Key]:
 
 
 def observe_crowd(
-    memory: Memory, seen: Observation, rules: Rulebook, policy: Policy
+    memory: Memory, seen: Observation, rules: RulesInForce
 ) -> tuple[CrowdContext | None, tuple[Finding, ...]]:
     """Let the crowd take an observation in; ``memory`` holds the states of ``crowd_keys``."""
     context, sighting = take_in(memory, seen)
-    return context, () if sighting is None else judge_crowd(sighting, rules, policy)
+    return context, () if sighting is None else judge_crowd(sighting, rules)
 
 
 def observe_user(
     memory: Memory,
     seen: Observation,
     crowd: CrowdContext | None,
-    rules: Rulebook,
-    policy: Policy,
+    rules: RulesInForce,
 ) -> tuple[Finding, ...]:
     """Judge an observation of a user; ``memory`` holds the states of ``user_keys``."""
     if seen.user_id is None:
@@ -45,7 +42,7 @@ def observe_user(
     trace_key: Key = (Scope.TRACE, seen.family_id or "")
     profile = memory.get(profile_key, UserProfile) or NOBODY
     trace = memory.get(trace_key, FamilyTrace) if seen.family_id is not None else None
-    judged = judge(profile, trace, seen, crowd, rules, policy)
+    judged = judge(profile, trace, seen, crowd, rules)
     _remember(memory, seen, profile_key, trace_key, profile, judged)
     return judged.findings
 
@@ -69,12 +66,12 @@ def _remember(
 
 def observe(memory: Memory, seen: Observation, rules: Rulebook, policy: Policy) -> list[Finding]:
     """Everything that one observation leads to, where one process sees the whole log in order."""
-    context, crowd_findings = observe_crowd(memory, seen, rules, policy)
-    findings = [*crowd_findings, *observe_user(memory, seen, context, rules, policy)]
+    context, crowd_findings = observe_crowd(memory, seen, rules)
+    findings = [*crowd_findings, *observe_user(memory, seen, context, rules)]
     for finding in tuple(findings):
         told = as_seen_by_the_crowd(finding, seen)
         if told is not None:
-            findings.extend(observe_crowd(memory, told, rules, policy)[1])
+            findings.extend(observe_crowd(memory, told, rules)[1])
     return findings
 
 

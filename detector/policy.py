@@ -1,80 +1,72 @@
-"""Applying the detection policy in force to what a rule says."""
+"""The rules under a detection policy: whom to ask about what, and what their answers come to."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
 
 from detector.findings import Finding, Signal, Subject
-from detector.observations import Observation
-from detector.rule import Description, Parameters
-from domain.events.detection_policies import RuleConfigured
-from domain.ids import UserId
+from detector.observations import Kind, Observation
+from detector.rule import CrowdRule, Description, Parameters, Rule, UserRule
+from detector.rulebook import Rulebook
+from domain.detection_policy import NO_POLICY, DetectionPolicy
+
+_RuleT = TypeVar("_RuleT", bound=Rule)
+AskedUserRules = tuple[tuple[UserRule, Parameters], ...]
+AskedCrowdRules = tuple[tuple[CrowdRule, Parameters], ...]
 
 
-class Policy(Protocol):
-    """The detection policy in force; ``domain.detection_policy`` folds one from its stream."""
+class RulesInForce:
+    """Every rule that is enabled, with its thresholds. Made once for each version of the policy.
 
-    @property
-    def version(self) -> int:
-        """Of the stream's last event; 0 before the first."""
-        ...
+    Attributes:
+        policy: The policy.
+        of_users: What to ask about each kind of observation of a user.
+        of_quiet: The same, where nothing changed since the last.
+        of_crowds: What to ask about the crowd's counts.
+    """
 
-    def settings_of(self, rule: str) -> RuleConfigured | None:
-        """How a rule was configured last; None leaves it as it is."""
-        ...
+    def __init__(self, rules: Rulebook, policy: DetectionPolicy = NO_POLICY) -> None:
+        """Take the policy's thresholds in."""
+        self.policy = policy
+        self.of_users: dict[Kind, AskedUserRules] = {}
+        self.of_quiet: dict[Kind, AskedUserRules] = {}
+        self.of_crowds: dict[Kind, AskedCrowdRules] = {}
+        for kind in Kind:
+            self.of_users[kind] = tuple(self._asked(rules.user_rules[kind]))
+            self.of_quiet[kind] = tuple(self._asked(rules.quiet_rules[kind]))
+            self.of_crowds[kind] = tuple(self._asked(rules.crowd_rules[kind]))
 
-    def allows(
-        self, rule: str, *, ip: str | None, asn: int | None, user_id: UserId | None, second: float
-    ) -> bool:
-        """Whether an allow-list entry keeps the rule silent about this."""
-        ...
-
-
-class DefaultPolicy:
-    """Every rule as it comes, nobody on the allow-list."""
-
-    version = 0
-
-    def settings_of(self, rule: str) -> RuleConfigured | None:
-        """None: nothing was configured."""
-        return None
-
-    def allows(
-        self,
-        rule: str,
-        *,
-        ip: str | None,
-        asn: int | None,
-        user_id: UserId | None,
-        second: float,
-    ) -> bool:
-        """False: nothing is on the list."""
-        return False
-
-
-def parameters_of(about: Description, settings: RuleConfigured | None) -> Parameters:
-    """A rule's thresholds in force."""
-    if settings is None or not settings.parameters:
-        return about.parameters
-    changed: Mapping[str, int] = settings.parameters
-    return {name: changed.get(name, default) for name, default in about.parameters.items()}
+    def _asked(self, rules: Iterable[_RuleT]) -> Iterable[tuple[_RuleT, Parameters]]:
+        for rule in rules:
+            settings = self.policy.settings_of(rule.about.name)
+            if settings.enabled:
+                chosen = settings.parameters
+                defaults = rule.about.parameters
+                yield rule, {name: chosen.get(name, value) for name, value in defaults.items()}
 
 
 def finding_of(
-    about: Description,
-    signal: Signal,
-    settings: RuleConfigured | None,
-    seen: Observation,
-) -> Finding:
-    """What a signal comes to under the policy."""
-    severity, response = signal.severity or about.severity, signal.response or about.response
-    if settings is not None:
-        severity, response = settings.severity or severity, settings.response or response
+    about: Description, signal: Signal, seen: Observation, policy: DetectionPolicy
+) -> Finding | None:
+    """What a signal comes to under the policy; None where the allow-list keeps the rule silent."""
+    at = datetime.fromtimestamp(seen.second, UTC)
+    if policy.entries and policy.allowing(
+        about.name, user_id=seen.user_id, asn=seen.network.asn, ip=seen.client.ip, at=at
+    ):
+        return None
+    in_force = policy.in_force(
+        about.name,
+        severity=signal.severity or about.severity,
+        response=signal.response or about.response,
+        parameters=about.parameters,
+        at=at,
+    )
     is_crowd = about.subject is Subject.CROWD
     return Finding(
         rule=about.name,
         rule_version=about.version,
-        severity=severity,
-        response=response,
+        severity=in_force.severity,
+        response=in_force.response,
         facts=signal.facts,
         score=signal.score,
         second=seen.second,
