@@ -64,7 +64,7 @@ def _remember(
             memory.put(trace_key, judged.trace)
 
 
-def observe(memory: Memory, seen: Observation, rules: Rulebook, policy: Policy) -> list[Finding]:
+def observe(memory: Memory, seen: Observation, rules: RulesInForce) -> list[Finding]:
     """Everything that one observation leads to, where one process sees the whole log in order."""
     context, crowd_findings = observe_crowd(memory, seen, rules)
     findings = [*crowd_findings, *observe_user(memory, seen, context, rules)]
@@ -82,7 +82,6 @@ def as_seen_by_the_crowd(finding: Finding, seen: Observation) -> Observation | N
     return replace(
         seen,
         kind=Kind.FOUND,
-        event_id=EventId(str(seen.event_id)),
         rule=finding.rule,
         failures=None,
     )
