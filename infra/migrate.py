@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.postgres import queries
 
-HEAD = "0002"
+HEAD = "0003"
 """This build's last migration; revisions are numbered so that later ones sort behind."""
 
 _LOCK = 7_305_802_116_530_211
@@ -17,7 +17,7 @@ _GRANTS = """
 GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT, INSERT ON events TO {role};
 GRANT SELECT, INSERT, UPDATE ON sessions, users, credentials, signing_keys, service_keys,
-      checkpoints TO {role};
+      checkpoints, alerts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys TO {role};
 GRANT SELECT ON alembic_version TO {role};
 """

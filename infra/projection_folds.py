@@ -19,15 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.ids import Stream, parse_uuid
 from infra.postgres import Connection, transaction, translated_faults
 from infra.sealing import DataKeys, UnsealError
-from projections.comparison import SESSIONS, USER_ROWS, Projection
+from projections.comparison import ALERT_ROWS, SESSIONS, USER_ROWS, Projection
 from projections.folding import DamagedStream, Fold, StoredEvent, nothing_left
 
 Progress = Callable[[int, int], None]
 """Told how many events have been folded, and of how many."""
 
-# Any: here users and families are treated alike, states, rows and all.
+# Any: here users, families and alerts are treated alike, states, rows and all.
 AnyProjection = Projection[Any, Any]
-PROJECTIONS: tuple[AnyProjection, ...] = (USER_ROWS, SESSIONS)
+PROJECTIONS: tuple[AnyProjection, ...] = (USER_ROWS, SESSIONS, ALERT_ROWS)
 """In the order that everybody locks in."""
 
 EVERYTHING = "1:1:"
@@ -46,7 +46,8 @@ SELECT stream, version, type, schema_version, occurred_at, convert_to(data::text
  ORDER BY hashtextextended(stream, 0), version
 """
 
-_COUNT = "SELECT count(*) FROM events WHERE starts_with(stream, %s) OR starts_with(stream, %s)"
+_ANY_PREFIX = " OR ".join("starts_with(stream, %s)" for _ in PROJECTIONS)
+_COUNT = f"SELECT count(*) FROM events WHERE {_ANY_PREFIX}"  # noqa: S608 (ours)
 
 _WRAPPED_KEYS = """
 SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])
@@ -180,7 +181,9 @@ def statement(template: str, projection: AnyProjection) -> bytes:
         key=projection.key,
         owner=projection.owner,
         order=projection.order,
+        subject=projection.subject,
         personal=", ".join(projection.personal),
+        forgotten=", ".join(f"{column} = NULL" for column in projection.personal),
         columns=", ".join(columns),
         ours=", ".join("r." + column for column in columns),
         theirs=", ".join("t." + column for column in columns),
@@ -199,18 +202,20 @@ async def _known(
 async def _opened(
     reader: Connection, projection: AnyProjection, data_keys: DataKeys, ended: list[Any]
 ) -> list[Any]:
-    subjects = {each.user_id for each in ended if not isinstance(each, DamagedStream)}
+    sound = [each for each in ended if not isinstance(each, DamagedStream)]
+    subjects = {getattr(state, projection.subject) for state in sound}
     cursor = await reader.execute(_WRAPPED_KEYS, (list(filter(parse_uuid, subjects)),), binary=True)
     wrapped: dict[str, bytes] = dict(await cursor.fetchall())
 
     def opened(state: Any) -> Any:  # noqa: ANN401 (of the projection; or DamagedStream)
         if isinstance(state, DamagedStream):
             return state
-        wrapped_key = wrapped.get(state.user_id)
+        subject = getattr(state, projection.subject)
+        wrapped_key = wrapped.get(subject)
         if wrapped_key is None:
             return projection.opened(state, nothing_left)
         try:
-            return projection.opened(state, data_keys.unwrap(wrapped_key, state.user_id).open)
+            return projection.opened(state, data_keys.unwrap(wrapped_key, subject).open)
         except UnsealError as error:
             stream = projection.rules.prefix + getattr(state, projection.owner)
             return DamagedStream(Stream(stream), str(error))

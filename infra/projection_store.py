@@ -1,4 +1,4 @@
-"""Proving that ``sessions`` and ``users`` are the fold of the log, and making them so again."""
+"""Proving that ``users``, ``sessions`` and ``alerts`` are the fold of the log; making them so."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -56,9 +56,9 @@ SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, %b)
 
 # Somebody erased while the fold was under way must not come back with it.
 _FORGET_ERASED = """
-UPDATE rebuilt_{table} r SET ({personal}) = (NULL, NULL)
+UPDATE rebuilt_{table} r SET {forgotten}
  WHERE num_nonnulls({personal}) > 0
-   AND NOT EXISTS (SELECT FROM data_keys k WHERE k.subject_id = r.user_id)
+   AND NOT EXISTS (SELECT FROM data_keys k WHERE k.subject_id = r.{subject})
 """
 
 # Rows are taken away and put back rather than updated: two that have swapped a unique value would
@@ -105,7 +105,7 @@ class Rebuilt:
 async def verify_projections(
     engine: AsyncEngine, data_keys: DataKeys, progress: Progress
 ) -> AsyncGenerator[Difference, None]:
-    """Compare ``sessions`` and ``users`` with the fold of the log, in one snapshot.
+    """Compare ``users``, ``sessions`` and ``alerts`` with the fold of the log, in one snapshot.
 
     Nobody waits for it. Run it to its end, or close it (``contextlib.aclosing``).
 
@@ -141,10 +141,10 @@ async def verify_projections(
 async def rebuild_projections(
     engine: AsyncEngine, data_keys: DataKeys, progress: Progress
 ) -> list[Rebuilt]:
-    """Fold the whole log beside ``sessions`` and ``users``, then make them what it says.
+    """Fold the whole log beside ``users``, ``sessions`` and ``alerts``, then make them that.
 
     The fold goes to temporary tables: a rebuild that dies leaves nothing behind. It catches up with
-    what was written meanwhile, then locks both tables, catches up with the last few events, and
+    what was written meanwhile, then locks the tables, catches up with the last few events, and
     replaces the rows that differ, in one transaction. Tables, indexes and privileges stay as they
     are, and a table that was right is not written to.
 

@@ -126,6 +126,45 @@ sessions = Table(
     postgresql_with={"fillfactor": 70},
 )
 
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", _uuid, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("subject_id", _uuid, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("rule_version", Integer, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("severity_rank", SmallInteger, nullable=False),
+    Column("response", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("family_id", _uuid),
+    Column("trigger_id", _uuid, nullable=False),
+    Column("assignee", _uuid),
+    Column("verdict", Text),
+    Column("count", BigInteger, nullable=False),
+    Column("raised_at", _instant, nullable=False),
+    Column("resolved_at", _instant),
+    Column("first_at", _instant, nullable=False),
+    Column("last_at", _instant, nullable=False),
+    Column("score_m", BigInteger),
+    Column("facts", JSONB, nullable=False),
+    Column("answers", JSONB, nullable=False),
+    Column("client", JSONB),
+    Column("fact_texts", JSONB),
+    # The queue: alerts of some statuses, the worst and latest first.
+    Index("alerts_status_idx", "status", "severity_rank", "last_at", "alert_id"),
+    # All alerts in that order.
+    Index("alerts_order_idx", "severity_rank", "last_at", "alert_id"),
+    # A user's alerts, and what an erasure touches.
+    Index("alerts_subject_idx", "subject_id", "last_at"),
+    # A family's alerts.
+    Index("alerts_family_idx", "family_id", postgresql_where="family_id IS NOT NULL"),
+    # A rule's alerts.
+    Index("alerts_rule_idx", "rule", "last_at"),
+)
+
 users = Table(
     "users",
     metadata,

@@ -22,11 +22,13 @@ from domain.events.personal import Personal
 from domain.events.sign_in_failures import AccountFailures, SignInFailuresCounted
 from domain.ids import SYSTEM_SUBJECT, CorrelationId, Stream, UserId
 from domain.ports import StoreUnavailableError
-from infra.event_store import StreamConflictError, append_stream, database_clock, stream_version
+from infra.event_rows import StreamConflictError
+from infra.event_store import append_stream, database_clock, stream_version
 from infra.ids import new_uuid
 from infra.postgres import Connection, transaction
 from infra.rate_limits import drop_least
-from infra.sealing import DataKey, DataKeys
+from infra.sealing import DataKeys
+from infra.subject_keys import system_key
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +150,7 @@ class SignInFailureCounter:
     ) -> None:
         at = await database_clock(connection)
         elapsed_s = max(0.0, self._clock() - began)
-        data_key = await self._system_key(connection)
+        data_key = await system_key(connection, self._data_keys)
         cause = Cause(_ACTOR, CorrelationId(new_uuid()))
         for stream, source in sources:
             await append_stream(
@@ -180,21 +182,6 @@ class SignInFailureCounter:
         if network is None:
             return _OTHERS
         return Stream("source-" + hmac.digest(self._key, network.encode(), "sha256").hex()[:32])
-
-    async def _system_key(self, connection: Connection) -> DataKey:
-        await connection.execute(
-            "INSERT INTO data_keys (subject_id, wrapped_key) VALUES (%s, %s)"
-            " ON CONFLICT (subject_id) DO NOTHING",
-            (SYSTEM_SUBJECT, self._data_keys.new(SYSTEM_SUBJECT)),
-        )
-        cursor = await connection.execute(
-            "SELECT wrapped_key FROM data_keys WHERE subject_id = %s", (SYSTEM_SUBJECT,)
-        )
-        record = await cursor.fetchone()
-        if record is None:
-            msg = "the system's data key was removed as it was made"
-            raise StoreUnavailableError(msg)
-        return self._data_keys.unwrap(record[0], SYSTEM_SUBJECT)
 
 
 @dataclass(slots=True)

@@ -12,18 +12,22 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from domain.alert import Alert
 from domain.events.personal import Sealed
 from domain.events.users import Role, UserOrigin
 from domain.family import Family
 from domain.ids import UserId
 from domain.user import User
+from projections.alert_rows import AlertRow, alert_of, alert_row_of
 from projections.folding import (
+    ALERTS,
     FAMILIES,
     USERS,
     DamagedStream,
     FoldRules,
     Opener,
     StateT,
+    open_alert,
     open_family,
     open_user,
 )
@@ -85,7 +89,8 @@ def user_of_row(row: UserRow) -> User:
     )
 
 
-RowT = TypeVar("RowT", SessionRow, UserRow)
+AnyRow = SessionRow | UserRow | AlertRow
+RowT = TypeVar("RowT", SessionRow, UserRow, AlertRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Projection(Generic[StateT, RowT]):
         key: Its primary key; also the attribute of a row that has it.
         owner: The column that has the id of the stream's state, which may have several rows; also
             the attribute of a row or state that has it.
+        subject: The column that has the user whose data key sealed what is personal; also the
+            attribute of a state that has them.
         order: Columns that a state's rows are ordered by.
         personal: Columns that are null once the user is erased.
         row: The struct whose fields are the columns.
@@ -109,6 +116,7 @@ class Projection(Generic[StateT, RowT]):
     table: str
     key: str
     owner: str
+    subject: str
     order: str
     personal: tuple[str, ...]
     row: type[RowT]
@@ -122,6 +130,7 @@ SESSIONS: Projection[Family, SessionRow] = Projection(
     table="sessions",
     key="session_id",
     owner="family_id",
+    subject="user_id",
     order="family_id, ordinal",
     personal=("client", "device_name"),
     row=SessionRow,
@@ -134,6 +143,7 @@ USER_ROWS: Projection[User, UserRow] = Projection(
     table="users",
     key="user_id",
     owner="user_id",
+    subject="user_id",
     order="user_id",
     personal=("username", "external_subject"),
     row=UserRow,
@@ -142,8 +152,21 @@ USER_ROWS: Projection[User, UserRow] = Projection(
     rows_of=lambda user: [user_row_of(user)],
     state_of=lambda rows: user_of_row(rows[0]),
 )
+ALERT_ROWS: Projection[Alert, AlertRow] = Projection(
+    table="alerts",
+    key="alert_id",
+    owner="alert_id",
+    subject="subject_id",
+    order="alert_id",
+    personal=("client", "fact_texts"),
+    row=AlertRow,
+    rules=ALERTS,
+    opened=open_alert,
+    rows_of=lambda alert: [alert_row_of(alert)],
+    state_of=alert_of,
+)
 
-_PERSONAL = frozenset(SESSIONS.personal + USER_ROWS.personal)
+_PERSONAL = frozenset(SESSIONS.personal + USER_ROWS.personal + ALERT_ROWS.personal)
 
 
 class DifferenceKind(StrEnum):
@@ -164,8 +187,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: How it differs.
-        table: ``sessions`` or ``users``; ``events`` for a damaged stream.
-        key: The session's or user's id; a stream's name.
+        table: ``sessions``, ``users`` or ``alerts``; ``events`` for a damaged stream.
+        key: The session's, user's or alert's id; a stream's name.
         column: Which column, where one differs.
         expected: What the log says; None where that is personal or does not apply.
         found: What is there, or what is wrong with a stream; None likewise.
@@ -231,8 +254,8 @@ def extra_row(table: str, key: str) -> Difference:
 
 def _row_differences(
     table: str,
-    expected: Mapping[str, SessionRow | UserRow],
-    found: Mapping[str, SessionRow | UserRow],
+    expected: Mapping[str, AnyRow],
+    found: Mapping[str, AnyRow],
 ) -> list[Difference]:
     result = []
     for key, row in expected.items():
@@ -246,7 +269,7 @@ def _row_differences(
 
 
 def _column_differences(
-    table: str, key: str, expected: SessionRow | UserRow, found: SessionRow | UserRow
+    table: str, key: str, expected: AnyRow, found: AnyRow
 ) -> Iterable[Difference]:
     for column in expected.__struct_fields__:
         one, other = getattr(expected, column), getattr(found, column)

@@ -1,7 +1,8 @@
 """Folding the log into states, one stream at a time, with the domain's own ``evolve``.
 
 Personal parts stay sealed while a stream is folded: only what the last state still holds is opened,
-by ``open_family`` and ``open_user``, so that a family of 50,000 refreshes costs one decryption.
+by ``open_family``, ``open_user`` and ``open_alert``, so that a family of 50,000 refreshes costs one
+decryption.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any, Generic, TypeVar, get_args
 
 from msgspec.structs import replace
 
+from domain.alert import Alert, evolve_alert
+from domain.events.alerts import AlertEvent
 from domain.events.families import FamilyEvent
 from domain.events.personal import Personal, PersonalPart, Sealed
 from domain.events.registry import Event, MalformedEventError, decode_event
@@ -28,7 +31,7 @@ id, sealed personal part. A plain tuple, as the driver makes it: there are a mil
 Opener = Callable[[Sealed], Personal]
 """Opens what was sealed for one subject."""
 
-StateT = TypeVar("StateT", Family, User)
+StateT = TypeVar("StateT", Family, User, Alert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class FoldRules(Generic[StateT]):
 
 FAMILIES: FoldRules[Family] = FoldRules("family-", frozenset(get_args(FamilyEvent)), evolve)
 USERS: FoldRules[User] = FoldRules("user-", frozenset(get_args(UserEvent)), evolve_user)
+ALERTS: FoldRules[Alert] = FoldRules("alert-", frozenset(get_args(AlertEvent)), evolve_alert)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,24 @@ def open_user(user: User, opener: Opener) -> User:
         external_subject=(
             opener(subject).external_subject if isinstance(subject, Sealed) else subject
         ),
+    )
+
+
+def open_alert(alert: Alert, opener: Opener) -> Alert:
+    """The alert with its evidence in clear.
+
+    Raises:
+        Exception: Whatever the opener raises.
+    """
+    client, texts = alert.client, alert.fact_texts
+    client_part = opener(client) if isinstance(client, Sealed) else None
+    texts_part = client_part if texts == client else None  # they come in one box
+    if isinstance(texts, Sealed) and texts_part is None:
+        texts_part = opener(texts)
+    return replace(
+        alert,
+        client=client_part.client if client_part is not None else client,
+        fact_texts=texts_part.facts if texts_part is not None else texts,
     )
 
 

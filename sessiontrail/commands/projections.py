@@ -23,7 +23,7 @@ from sessiontrail.commands.context import CommandError, run, say
 from sessiontrail.databases import bring_up_to_date, database
 from sessiontrail.keys import key_ring
 
-app = typer.Typer(help="Prove and rebuild the sessions and users tables.", no_args_is_help=True)
+app = typer.Typer(help="Prove and rebuild the tables that are read from.", no_args_is_help=True)
 
 _SHOWN = 20
 
@@ -46,7 +46,7 @@ def verify() -> None:
     if found:
         msg = f"{found} differences between the log and the tables"
         raise CommandError(msg)
-    say("The sessions and users tables are the fold of the log.")
+    say("The users, sessions and alerts tables are the fold of the log.")
 
 
 @app.command()

@@ -38,6 +38,7 @@ _ERASE = (
     "DELETE FROM data_keys WHERE subject_id = %s",
     "UPDATE sessions SET client = NULL, device_name = NULL WHERE user_id = %s",
     "UPDATE users SET username = NULL WHERE user_id = %s",
+    "UPDATE alerts SET client = NULL, fact_texts = NULL WHERE subject_id = %s",
 )
 
 
