@@ -29,6 +29,7 @@ from domain.events.families import (
 )
 from domain.events.registry import Event
 from domain.family_decisions import (
+    CheckToken,
     CompleteStepUp,
     Decision,
     EndSession,
@@ -270,6 +271,28 @@ class Families(RuleBasedStateMachine):
         family_id = self.pick(number)
         text = self.models[family_id].token_of_age(age)
         self.present(family_id, text, who, proven=True)
+
+    @rule(number=LIVING_FIRST, age=st.integers(0, 3), who=ANYBODY)
+    def a_token_is_checked(self, number: int, age: int, who: Caller) -> None:
+        """What would be exchanged stays as it is; the rest comes to what it always does."""
+        family_id = self.pick(number)
+        world, model = self.world, self.models[family_id]
+        policy, at = self.policies[family_id], world.time_at(family_id)
+        text = model.token_of_age(age)
+        presented, unproven = world.read(text), model.unproven
+        model.unproven = True
+        expected = model.expects(text, presented.generation, who, None, policy, at)
+        model.unproven = unproven
+        types, refusal = COMES_TO[expected]
+        if expected is Outcome.ENDED and not model.goes_on_record(at):
+            types = []
+        command = refresh(presented, client=who.client, keys=world.keys, policy=policy)
+
+        decision = world.carry_out(family_id, CheckToken(command))
+
+        passes = expected is Outcome.STEP_UP
+        assert (types_of(decision), decision.refusal) == (types, None if passes else refusal)
+        model.happened(expected, at, who, None)
 
     @rule(number=LIVING_FIRST)
     def a_step_up_is_required(self, number: int) -> None:

@@ -17,6 +17,7 @@ from domain.events.families import (
 from domain.events.personal import Personal
 from domain.family import Family
 from domain.family_decisions import (
+    CheckToken,
     CompleteStepUp,
     Decision,
     EndSession,
@@ -282,6 +283,45 @@ def test_it_is_completed_in_the_named_session_for_all() -> None:
     assert after.step_up_required_at is None
 
 
+# To check a token before the user proves themself
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_token_that_would_be_exchanged_passes_and_is_not_used_up(
+    pending: bool,
+) -> None:
+    family, first = signed_in()
+    family, current = refreshed(family, refresh(first))
+    family = under_step_up(family) if pending else family
+
+    of_the_current, after = carried_out(family, CheckToken(refresh(current)), NOW + SECOND)
+    of_the_previous, after_both = carried_out(after, CheckToken(refresh(first)), NOW + SECOND)
+
+    assert of_the_current == of_the_previous == Decision()
+    assert after_both == family
+
+
+def test_a_reuse_does_not_wait_for_the_password() -> None:
+    family, _, previous = waiting()
+
+    decision, after = carried_out(family, CheckToken(refresh(previous, client=PHONE)), NOW + SECOND)
+
+    assert decision == reuse(PHONE, presented=1, current=2)
+    assert after == revoked_for_reuse(family, NOW + SECOND)
+
+
+def test_what_a_refresh_is_refused_for_a_check_is_too() -> None:
+    family, current, _ = waiting()
+
+    of_the_future = decide(family, CheckToken(refresh(forged(7))), NOW)
+    too_late = decide(family, CheckToken(refresh(current)), IDLE_END)
+    after_the_end = decide(revoked(family), CheckToken(refresh(current)), NOW)
+
+    assert of_the_future == unrecognised(LAPTOP, presented=7, current=2)
+    assert too_late == expired(ExpiryKind.IDLE, Refusal.SESSION_EXPIRED)
+    assert after_the_end == refused_after_the_end(LAPTOP, presented=2)
+
+
 # To re-authenticate: the proof and the refresh in one
 
 
@@ -361,6 +401,7 @@ def test_what_a_refresh_is_refused_for_a_password_does_not_change() -> None:
     [
         RequireStepUp(),
         COMPLETE,
+        CheckToken(refresh(forged(1))),
         reauthenticate(refresh(forged(1))),
     ],
     ids=lambda command: type(command).__name__,
