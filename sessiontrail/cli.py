@@ -14,7 +14,18 @@ from infra.sealing import UnsealError
 from infra.settings import SettingsError
 from infra.signing_key_set import NoSigningKeyError
 from infra.signing_keys import UnknownSigningKeyError
-from sessiontrail.commands import events, keys, projections, service, service_keys, sessions, users
+from sessiontrail.commands import (
+    events,
+    kafka,
+    keys,
+    projections,
+    relay,
+    service,
+    service_keys,
+    sessions,
+    simulate,
+    users,
+)
 from sessiontrail.commands.context import CommandError
 from sessiontrail.server import AddressTakenError
 
@@ -27,6 +38,9 @@ app = typer.Typer(
 )
 app.command("serve")(service.serve)
 app.command("migrate")(service.migrate)
+app.command("simulate")(simulate.simulate)
+app.command("relay")(relay.relay)
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")

@@ -1,0 +1,116 @@
+"""``sessiontrail simulate``: a file of requests through the rules, without a database."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from msgspec.structs import replace
+from rich.table import Table
+
+from detector.rulebook import rulebook
+from detector.simulation.answers import bad_line, played_line
+from detector.simulation.player import Player
+from detector.simulation.policy_file import PlayedPolicy, PolicyFileError, read_policy
+from detector.simulation.requests import BadLineError, read_request
+from detector.simulation.summary import Summary
+from domain.evidence import Network
+from infra.geoip import GeoIp
+from infra.hosting_networks import is_hosting, is_satellite
+from infra.settings import load_settings
+from infra.user_agents import UserAgents
+from sessiontrail.commands.context import CommandError, print_table, say
+
+_BUFFER = 1 << 20
+
+
+def simulate(
+    file: Annotated[
+        Path, typer.Argument(help="Requests as JSON Lines, in time order; - for stdin")
+    ],
+    policy: Annotated[Path | None, typer.Option(help="A policy file to play under")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON line for each line")] = False,
+) -> None:
+    """Play a file of requests through the rules, and say what would have happened."""
+    player = _player(_policy(policy))
+    summary = Summary()
+    with _opened(file) as lines:
+        _play(player, lines, summary, as_json=json)
+    if not json:
+        _print(summary)
+    if summary.bad_lines:
+        msg = f"{summary.bad_lines} lines could not be read; the rest was played"
+        raise CommandError(msg)
+
+
+def _play(player: Player, lines: BinaryIO, summary: Summary, *, as_json: bool) -> None:
+    out = sys.stdout.buffer
+    for number, line in enumerate(lines, 1):
+        if line.isspace():
+            continue
+        try:
+            request = read_request(line)
+        except BadLineError as error:
+            summary.bad_lines += 1
+            sys.stderr.write(f"line {number}: {error}\n")
+            answer = bad_line(number, str(error))
+        else:
+            played = player.play(number, request)
+            summary.note(request, played)
+            answer = played_line(number, played)
+        if as_json:
+            out.write(answer + b"\n")
+    out.flush()
+
+
+def _player(policy: PlayedPolicy) -> Player:
+    settings = load_settings()
+    networks = GeoIp(settings.geoip_city, settings.geoip_asn, settings.geoip_anonymous)
+    return Player(rulebook(), policy, UserAgents(), networks, _classified)
+
+
+def _classified(network: Network) -> Network:
+    known = network.asn, network.as_org
+    return replace(
+        network,
+        hosting=network.hosting or is_hosting(*known),
+        satellite=network.satellite or is_satellite(*known),
+    )
+
+
+def _policy(file: Path | None) -> PlayedPolicy:
+    if file is None:
+        return PlayedPolicy()
+    try:
+        return read_policy(file.read_bytes(), rulebook())
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise CommandError(msg) from error
+    except PolicyFileError as error:
+        msg = f"{file}: {error}"
+        raise CommandError(msg) from error
+
+
+def _opened(file: Path) -> BinaryIO:
+    if str(file) == "-":
+        return sys.stdin.buffer
+    try:
+        return file.open("rb", _BUFFER)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise CommandError(msg) from error
+
+
+def _print(summary: Summary) -> None:
+    say(f"{summary.requests} requests of {summary.users} users over {summary.days:.1f} days")
+    results = Table("result", "requests")
+    for result, count in summary.results.most_common():
+        results.add_row(result.value, f"{count:,}")
+    print_table(results)
+    findings = Table("rule", "response", "findings")
+    for (rule, response), count in sorted(summary.findings.items()):
+        findings.add_row(rule, response.value, f"{count:,}")
+    print_table(findings)
+    rate = summary.alerts_per_1000_users_a_day()
+    if rate is not None:
+        say(f"{rate:.2f} findings above record for 1,000 users a day")
