@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from api import login, oauth_routes, operations, sessions, staff
+from api import login, oauth_routes, operations, reauthentication, sessions, staff
 from api.asgi import App, Front, answer_to_fault, problem_answer
 from api.cors import Cors
 from api.fast import answered_with
@@ -48,7 +48,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     clients = ClientReader(services.trusted_proxies)
     app.state.services = services
     app.state.client_reader = clients
-    for module in (login, sessions, staff, oauth_routes, operations):
+    for module in (login, reauthentication, sessions, staff, oauth_routes, operations):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

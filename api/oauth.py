@@ -12,7 +12,7 @@ _MAX_FIELDS = 32
 
 
 class OAuthErrorCode(StrEnum):
-    """The closed set of RFC 6749 §5.2, with RFC 7009's addition."""
+    """The closed set of RFC 6749 §5.2, and the code of RFC 9470 §3."""
 
     INVALID_REQUEST = "invalid_request"
     INVALID_CLIENT = "invalid_client"
@@ -20,6 +20,7 @@ class OAuthErrorCode(StrEnum):
     UNAUTHORIZED_CLIENT = "unauthorized_client"
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     INVALID_SCOPE = "invalid_scope"
+    INSUFFICIENT_USER_AUTHENTICATION = "insufficient_user_authentication"
 
 
 class OAuthErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):

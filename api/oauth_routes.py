@@ -187,6 +187,8 @@ async def _live(
     session = family.session(session_id)
     if session is None or user.disabled_at is not None or not is_usable(family, session, at):
         return None
+    if family.step_up_required_at is not None:
+        return None  # whoever holds it now may not be the user
     return family, session, user, at
 
 

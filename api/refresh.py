@@ -11,9 +11,9 @@ from api.answers import Answer, oauth_token_answer, token_answer
 from api.asgi import Endpoint, Request
 from api.oauth import OAuthErrorCode, oauth_error, read_form
 from api.ports import Services
-from api.problems import ProblemError, ProblemKind, rate_limited
-from api.requests import REFRESH_COOKIE, ClientReader, cookie, refuse_cross_site
-from domain.client import network_of
+from api.problems import ProblemError, ProblemKind, rate_limited, step_up_required
+from api.requests import REFRESH_COOKIE, ClientReader, Headers, cookie, refuse_cross_site
+from domain.client import ClientContext, network_of
 from domain.events.envelope import USER, Cause
 from domain.events.families import RefreshRetried, TokenDelivery
 from domain.family import Session
@@ -34,6 +34,9 @@ from domain.refusals import Refusal
 AnswerMaker = Callable[[Executed, Session, str], Answer]
 """Makes the answer from what was decided, the session, and its current refresh token."""
 
+Exchanged = Answer | Refusal
+"""What a genuine token comes to."""
+
 
 class RefreshTokenBody(msgspec.Struct):
     """``{"refresh_token": "str_…"}``."""
@@ -51,15 +54,22 @@ class PresentedTokens:
         """Accept the cookie from pages of these origins only."""
         self._own_origins = services.allowed_origins | {services.issuer}
 
-    def find(self, headers: dict[bytes, bytes], body: bytes) -> tuple[str, TokenDelivery] | None:
+    def find(self, headers: Headers, body: bytes) -> tuple[str, TokenDelivery] | None:
         """The token and where it was, or None where there is none.
 
         Raises:
             ProblemError: There are two, the body is not what it should be, or the request came
                 from another site.
         """
+        return self.choose(headers, _token_in_body(headers, body))
+
+    def choose(self, headers: Headers, in_body: str | None) -> tuple[str, TokenDelivery] | None:
+        """The same, where the body was read before and this is the token in it.
+
+        Raises:
+            ProblemError: There are two, or the request came from another site.
+        """
         in_cookie = cookie(headers, REFRESH_COOKIE)
-        in_body = _token_in_body(headers, body)
         if in_cookie is None or not in_cookie:
             return None if in_body is None else (in_body, TokenDelivery.BODY)
         refuse_cross_site(headers, self._own_origins)
@@ -70,7 +80,7 @@ class PresentedTokens:
         return in_cookie, TokenDelivery.COOKIE
 
 
-def _token_in_body(headers: dict[bytes, bytes], body: bytes) -> str | None:
+def _token_in_body(headers: Headers, body: bytes) -> str | None:
     if not body:
         return None
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -115,10 +125,8 @@ class RefreshPath:
         def make_answer(executed: Executed, session: Session, token: str) -> Answer:
             return token_answer(self._services, executed, session, token, delivery)
 
-        answer = await self._exchange(request, text, None, make_answer)
-        if answer is None:
-            raise ProblemError(ProblemKind.INVALID_GRANT)
-        return answer
+        exchanged = await self._exchange(request, text, None, make_answer)
+        return tokens_or_problem(exchanged)
 
     async def token(self, request: Request) -> Answer:
         """``POST /oauth/token`` with ``grant_type=refresh_token`` (RFC 6749 §6).
@@ -149,13 +157,20 @@ class RefreshPath:
             return oauth_token_answer(self._services, executed, session, token)
 
         client_id = form.get("client_id")
-        answer = await self._exchange(request, form["refresh_token"], client_id, make_answer)
-        return answer or oauth_error(OAuthErrorCode.INVALID_GRANT)
+        exchanged = await self._exchange(request, form["refresh_token"], client_id, make_answer)
+        if isinstance(exchanged, Answer):
+            return exchanged
+        if exchanged is Refusal.STEP_UP_REQUIRED:
+            return oauth_error(
+                OAuthErrorCode.INSUFFICIENT_USER_AUTHENTICATION,
+                "the user has to prove themself again; then the same token is good",
+            )
+        return oauth_error(OAuthErrorCode.INVALID_GRANT)
 
     async def _exchange(
         self, request: Request, text: str, client_id: str | None, make_answer: AnswerMaker
-    ) -> Answer | None:
-        """Exchange a presented token; None where it is refused, for whatever reason.
+    ) -> Exchanged | None:
+        """Exchange a presented token; None where it is forged.
 
         Raises:
             ProblemError: The session or its network refreshes too often.
@@ -168,41 +183,81 @@ class RefreshPath:
             services.telemetry.refresh("forged")
             return None
         client = self._clients.context(request.scope, request.headers)
-        await self._limit(presented, client.ip)
-        command = Refresh(
-            presented=presented,
-            client=client,
-            salt=encode_bytes(services.random_bytes(SALT_BYTES)),
-            keys=keys,
-            policy=services.policy,
-            client_id=client_id,
-        )
-
-        def finish(executed: Executed) -> tuple[str, Answer | None]:
-            refusal = executed.decision.refusal
-            if refusal is not None or executed.family is None:
-                return (refusal or Refusal.UNKNOWN_SESSION).value, None
-            session = executed.family.session(presented.session_id)
-            if session is None:
-                return Refusal.UNKNOWN_SESSION.value, None
-            token = _current_token(presented, session, keys)
-            retried = isinstance(executed.decision.events[0].event, RefreshRetried)
-            return "retried" if retried else "rotated", make_answer(executed, session, token)
-
-        outcome, answer = await services.families.execute(
-            presented.family_id, command, Cause(USER, request.correlation_id), finish
+        await refuse_if_too_often(services, presented, client.ip)
+        outcome, exchanged = await services.families.execute(
+            presented.family_id,
+            refresh_command(services, presented, client, keys, client_id),
+            Cause(USER, request.correlation_id),
+            answering(presented, keys, make_answer),
         )
         services.telemetry.refresh(outcome)
-        return answer
+        return exchanged
 
-    async def _limit(self, presented: RefreshToken, ip: str | None) -> None:
-        limits = self._services.limits
-        wait = await limits.hit(LimitName.REFRESH_PER_SESSION, presented.session_id)
-        if wait is None and ip is not None:
-            wait = await limits.hit(LimitName.REFRESH_PER_NETWORK, network_of(ip))
-        if wait is not None:
-            self._services.telemetry.rate_limited("refresh")
-            raise rate_limited(wait)
+
+def tokens_or_problem(exchanged: Exchanged | None) -> Answer:
+    """The answer where there is one.
+
+    Raises:
+        ProblemError: The token is refused. It does not say why, unless the same token will be good
+            once the user has proved themself again.
+    """
+    if isinstance(exchanged, Answer):
+        return exchanged
+    if exchanged is Refusal.STEP_UP_REQUIRED:
+        raise step_up_required()
+    raise ProblemError(ProblemKind.INVALID_GRANT)
+
+
+async def refuse_if_too_often(services: Services, presented: RefreshToken, ip: str | None) -> None:
+    """Count a refresh against the limits of its session and its network.
+
+    Raises:
+        ProblemError: 429 with the time to wait.
+    """
+    limits = services.limits
+    wait = await limits.hit(LimitName.REFRESH_PER_SESSION, presented.session_id)
+    if wait is None and ip is not None:
+        wait = await limits.hit(LimitName.REFRESH_PER_NETWORK, network_of(ip))
+    if wait is not None:
+        services.telemetry.rate_limited("refresh")
+        raise rate_limited(wait)
+
+
+def refresh_command(
+    services: Services,
+    presented: RefreshToken,
+    client: ClientContext,
+    keys: TokenKeys,
+    client_id: str | None = None,
+) -> Refresh:
+    """The command that exchanges a token whose MAC held, with a fresh salt."""
+    return Refresh(
+        presented=presented,
+        client=client,
+        salt=encode_bytes(services.random_bytes(SALT_BYTES)),
+        keys=keys,
+        policy=services.policy,
+        client_id=client_id,
+    )
+
+
+def answering(
+    presented: RefreshToken, keys: TokenKeys, make_answer: AnswerMaker
+) -> Callable[[Executed], tuple[str, Exchanged]]:
+    """Makes of an executed exchange its outcome, for the metrics, and what it comes to."""
+
+    def finish(executed: Executed) -> tuple[str, Exchanged]:
+        refusal = executed.decision.refusal
+        family = executed.family
+        session = None if family is None else family.session(presented.session_id)
+        if refusal is not None or session is None:
+            refusal = refusal or Refusal.UNKNOWN_SESSION
+            return refusal.value, refusal
+        token = _current_token(presented, session, keys)
+        retried = isinstance(executed.decision.events[-1].event, RefreshRetried)
+        return "retried" if retried else "rotated", make_answer(executed, session, token)
+
+    return finish
 
 
 def _current_token(presented: RefreshToken, session: Session, keys: TokenKeys) -> str:

@@ -16,6 +16,10 @@ Password = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PASSWOR
 DeviceName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_DEVICE_NAME_CODE_POINTS)]
 ClientId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~-]{1,64}$")]
 Delivery = Literal["cookie", "body"]
+AuthMethods = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")]],
+    Field(min_length=1, max_length=8),
+]
 
 
 class _Body(BaseModel):
@@ -56,10 +60,7 @@ class OpenSessionBody(_Body):
     device_name: DeviceName | None = None
     client_id: ClientId = "first-party"
     remember_me: bool = True
-    auth_methods: Annotated[
-        list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,16}$")]],
-        Field(min_length=1, max_length=8),
-    ] = ["user"]
+    auth_methods: AuthMethods = ["user"]
     client: BackendClient = BackendClient()
 
 
@@ -69,6 +70,20 @@ class RefreshBody(BaseModel):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("required"))
 
     refresh_token: str
+
+
+class ReauthenticateBody(_Body):
+    """The password again; the refresh token where it is not in the cookie."""
+
+    password: Password
+    refresh_token: str | None = None
+
+
+class ReauthenticatedBody(_Body):
+    """How a trusted backend has authenticated its user again."""
+
+    auth_methods: AuthMethods
+    client: BackendClient = BackendClient()
 
 
 class RenameBody(_Body):

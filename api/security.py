@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from api.ports import Services
-from api.problems import ProblemError, ProblemKind
+from api.problems import ProblemError, ProblemKind, step_up_required
 from api.requests import Headers
 from domain.access_tokens import AccessClaims, InvalidAccessTokenError
 from domain.events.envelope import Actor, ActorKind, Cause
@@ -123,7 +123,8 @@ async def current_caller(
     """The user who calls, their session looked up: an ended one opens no door.
 
     Raises:
-        ProblemError: No valid access token, or its session has ended.
+        ProblemError: No valid access token, its session has ended, or its user has to prove
+            themself again first.
     """
     claims = claims_of(services, headers)
     found = await services.sessions.family_of_session(SessionId(claims.sid))
@@ -133,6 +134,8 @@ async def current_caller(
     session = family.session(SessionId(claims.sid))
     if session is None or user.disabled_at is not None or not is_usable(family, session, at):
         raise invalid_token()
+    if family.step_up_required_at is not None:
+        raise step_up_required()
     return Caller(user, family, session, at, correlation_id)
 
 

@@ -11,7 +11,7 @@ from api.schemas import Ended, SessionList
 from api.security import ServicesIn, StaffActor, StaffReader
 from api.session_lists import listed
 from domain.events.families import EndReason
-from domain.family_decisions import EndSession, RevokeFamily
+from domain.family_decisions import EndSession, RequireStepUp, RevokeFamily
 from domain.ids import FamilyId, SessionId, UserId, parse_uuid
 from domain.refusals import Refusal
 
@@ -75,6 +75,28 @@ async def revoke_family(family_id: str, actor: StaffActor, services: ServicesIn)
     if effect is Refusal.UNKNOWN_SESSION:
         raise ProblemError(ProblemKind.NOT_FOUND, "no such family")
     return Ended(ended=0 if effect else 1)
+
+
+@router.post(
+    "/families/{family_id}/require-step-up",
+    status_code=204,
+    responses=PROBLEMS(401, 403, 404, 409),
+)
+async def require_step_up(family_id: str, actor: StaffActor, services: ServicesIn) -> None:
+    """Let nothing be refreshed in a family until its user has proved themself again.
+
+    Doing it twice is no error. Roles: analyst, admin.
+    """
+    parsed = parse_uuid(family_id)
+    refusal: Refusal | None = Refusal.UNKNOWN_SESSION
+    if parsed is not None:
+        refusal = await services.families.execute(
+            FamilyId(parsed), RequireStepUp(), actor.cause_as_staff(), refusal_of
+        )
+    if refusal is Refusal.UNKNOWN_SESSION:
+        raise ProblemError(ProblemKind.NOT_FOUND, "no such family")
+    if refusal is not None and refusal is not Refusal.NOTHING_TO_DO:
+        raise problem_of(refusal)
 
 
 async def _known_user(text: str, services: Services) -> UserId:

@@ -64,6 +64,17 @@ class Device:
             f"{self.url}/v1/refresh", json={"refresh_token": token}, headers=self._headers()
         )
 
+    def reauthenticate(self, password: str = DEMO_PASSWORD) -> httpx.Response:
+        """Prove again that the user is there; keeps the tokens where it is accepted."""
+        used_secrets.add(password)
+        answer = self.http.post(
+            f"{self.url}/v1/reauthenticate",
+            json={"password": password, "refresh_token": self.refresh_token},
+            headers=self._headers(),
+        )
+        self._keep(answer)
+        return answer
+
     def get(self, path: str) -> httpx.Response:
         """GET with the access token."""
         return self.http.get(self.url + path, headers=self._headers() | self._bearer())

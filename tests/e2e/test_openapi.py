@@ -31,7 +31,11 @@ CONFIGURATION = {
         "ensure_resource_availability": {"enabled": False},
     },
 }
-BY_SERVICE_KEY = {("POST", "/v1/sessions"), ("POST", "/oauth/introspect")}
+BY_SERVICE_KEY = {
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/{session_id}/reauthenticated"),
+    ("POST", "/oauth/introspect"),
+}
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 
 AnyCase = Case[Any]
@@ -225,6 +229,7 @@ class Tour:
         self.note("POST", "/v1/login", by_cookie)
         refreshed = self.http.post(f"{self.url}/v1/refresh", headers=jar)
         self.note("POST", "/v1/refresh", one.refresh(), refreshed)
+        self.note("POST", "/v1/reauthenticate", one.reauthenticate(self.person.password))
         form = {"grant_type": "refresh_token", "refresh_token": one.refresh_token}
         exchanged = self.http.post(f"{self.url}/oauth/token", data=form)
         used_secrets.add(exchanged.json()["refresh_token"])
@@ -263,7 +268,16 @@ class Tour:
         self.note("GET", "/v1/users/{user_id}/sessions", one.get(sessions))
         ended = one.delete(f"{sessions}/{first['session_id']}")
         self.note("DELETE", "/v1/users/{user_id}/sessions/{session_id}", ended)
-        revoked = one.delete(f"/v1/families/{second['family_id']}")
+        family = f"/v1/families/{second['family_id']}"
+        required = one.post(f"{family}/require-step-up")
+        self.note("POST", "/v1/families/{family_id}/require-step-up", required)
+        told = self.http.post(
+            f"{self.url}/v1/sessions/{second['session_id']}/reauthenticated",
+            json={"auth_methods": ["otp"], "client": {"ip": "203.0.113.7"}},
+            headers=self.by_key,
+        )
+        self.note("POST", "/v1/sessions/{session_id}/reauthenticated", told)
+        revoked = one.delete(family)
         self.note("DELETE", "/v1/families/{family_id}", revoked)
         self.note("DELETE", "/v1/users/{user_id}/sessions", one.delete(sessions))
 
