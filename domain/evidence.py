@@ -58,7 +58,7 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
         form: ``desktop``, ``mobile``, ``tablet``, ``bot`` or ``other``.
         browser: Family, such as ``Firefox``; HTTP libraries have theirs (``curl``).
         browser_version: Major version, or None.
-        engine: ``Blink``, ``Gecko``, ``WebKit`` or None.
+        engine: Such as ``Blink``, ``Gecko``, ``WebKit``, or None.
         model: Device model, where it is told.
         hinted: Whether client hints were sent.
         contradiction: How the user agent string contradicts the hints, or None.

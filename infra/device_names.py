@@ -1,30 +1,21 @@
 """Names a device from what its client says of itself, for the lists that people read."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
-_CACHED = 10_000
+from domain.client import ClientContext
+from domain.evidence import DeviceReader
+from infra.user_agents import UserAgents
 
 
 class DeviceNames:
-    """``api.ports.DeviceNames``: client hints first where there are any, then the user agent."""
+    """``api.ports.DeviceNames``: by what the detector goes by, so that both say the same."""
+
+    def __init__(self, reader: DeviceReader | None = None) -> None:
+        self._reader = UserAgents() if reader is None else reader
 
     def describe(self, user_agent: str | None, hints: Mapping[str, str]) -> str | None:
         """Such as ``Chrome on Windows``, or None where nothing is known."""
-        platform = hints.get("sec-ch-ua-platform", "").strip('"') or None
-        return _described(user_agent or "", platform)
-
-
-@lru_cache(maxsize=_CACHED)
-def _described(user_agent: str, platform: str | None) -> str | None:
-    """Cached: parsing takes most of a millisecond, and there are few user agents."""
-    from user_agents import parse  # noqa: PLC0415 (3 MB, for lists only)
-
-    parsed = parse(user_agent)
-    browser = parsed.browser.family if parsed.browser.family != "Other" else None
-    system = platform or (parsed.os.family if parsed.os.family != "Other" else None)
-    if browser is None and system is None:
-        return None
-    if browser is None or system is None:
-        return browser or system
-    return f"{browser} on {system}"
+        device = self._reader.device(ClientContext(user_agent=user_agent, hints=dict(hints)))
+        if device.browser is None or device.platform is None:
+            return device.browser or device.platform
+        return f"{device.browser} on {device.platform}"
