@@ -26,9 +26,16 @@ async def healthz() -> dict[str, str]:
     responses={503: {"description": "Names what is not ready", "model": Readiness}},
 )
 async def readyz(services: ServicesIn) -> Response:
-    """Whether the service can do its work, and if not, which part of it is not ready."""
+    """Whether the service can do its work, and if not, which part of it is not ready.
+
+    What it does without is told beside that, and changes nothing.
+    """
     missing = await services.not_ready()
-    body = {"ready": not missing, "not_ready": dict(missing)}
+    body = {
+        "ready": not missing,
+        "not_ready": dict(missing),
+        "optional": dict(services.optional()),
+    }
     return Response(
         msgspec.json.encode(body),
         503 if missing else 200,

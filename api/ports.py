@@ -139,6 +139,7 @@ class Services:
         token_keys: The ring now in use (it is looked up at each request: keys rotate).
         now: The database's clock as this process knows it; for access tokens only.
         not_ready: Names of the parts that are not ready, each with its reason.
+        optional: What there is of the parts that the service does without, by their names.
         issuer: The URL that clients reach the service under.
         allowed_origins: Other origins whose pages may use the refresh cookie.
         trusted_proxies: Networks (CIDR) whose X-Forwarded-For is believed.
@@ -164,6 +165,7 @@ class Services:
     new_id: Callable[[], str]
     random_bytes: Callable[[int], bytes]
     not_ready: Callable[[], Awaitable[Mapping[str, str]]]
+    optional: Callable[[], Mapping[str, str]]
     issuer: str
     allowed_origins: frozenset[str]
     trusted_proxies: Sequence[str]

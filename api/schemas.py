@@ -201,6 +201,9 @@ class Readiness(BaseModel):
 
     ready: bool
     not_ready: dict[str, str] = Field(description="Each part that is not ready, with its reason")
+    optional: dict[str, str] = Field(
+        description="What there is of each part that the service does without"
+    )
 
 
 class ProblemPage(BaseModel):

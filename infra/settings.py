@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     limit_refresh_per_network: str = DEFAULT_RULES[LimitName.REFRESH_PER_NETWORK]
     limit_password_change_per_user: str = DEFAULT_RULES[LimitName.PASSWORD_CHANGE_PER_USER]
 
+    geoip_city: Path | None = None
+    geoip_asn: Path | None = None
+    geoip_anonymous: Path | None = None
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
     demo: bool | None = None
@@ -87,6 +91,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("geoip_city", "geoip_asn", "geoip_anonymous", mode="before")
+    @classmethod
+    def _is_named(cls, value: object) -> object:
+        return value or None  # an empty variable is an absent one, not the working directory
 
     @field_validator("database_url", "migration_database_url")
     @classmethod

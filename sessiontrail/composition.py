@@ -23,6 +23,7 @@ from domain.ports import StoreUnavailableError
 from infra.access_tokens import AccessTokens
 from infra.clock import DatabaseClock
 from infra.device_names import DeviceNames
+from infra.geoip import GeoIp
 from infra.ids import new_uuid
 from infra.key_files import KeyRing
 from infra.migrate import is_current
@@ -146,6 +147,7 @@ async def running_service(
         failures = SignInFailureCounter(
             store.engine, store.data_keys, labelled_key(keys.masters, "source streams")
         )
+        geoip = GeoIp(settings.geoip_city, settings.geoip_asn, settings.geoip_anonymous)
         lanes = RefreshLanes(conninfo, store.data_keys, lanes=settings.refresh_lanes)
         access_log = AccessLog(stack.enter_context(_access_log_stream(settings)))
         stack.callback(access_log.flush)
@@ -177,6 +179,7 @@ async def running_service(
             new_id=new_uuid,
             random_bytes=os.urandom,
             not_ready=_Readiness(store, access_tokens),
+            optional=geoip.states,
             issuer=settings.public_issuer,
             allowed_origins=frozenset(settings.allowed_origins),
             trusted_proxies=settings.trusted_proxies,
@@ -189,6 +192,7 @@ async def running_service(
                     "signing keys": access_tokens.keep_fresh(store.signing_keys),
                     "token keys": token_keys.run(),
                     "clock": clock.run(),
+                    "GeoIP files": geoip.run(),
                     "sign-in failures": failures.run(),
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
