@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from detector.crowd import CrowdContext, CrowdSighting
+from detector.crowd import CrowdSighting
+from detector.crowd_context import CrowdContext
 from detector.findings import Finding
 from detector.learning import (
     begin_trace,

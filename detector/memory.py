@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from detector.crowd_context import CrowdContext
 from detector.crowd_states import AccountState, OriginState, SourceState, SprayState
 from detector.features import FeatureState
 from detector.groups import GroupState
@@ -36,6 +37,8 @@ class Scope(IntEnum):
     """How often a feature value was seen at sign-in, by all users."""
     GROUP = 8
     """The latest alert of a rule and subject."""
+    CONTEXT = 9
+    """What the crowd's counts say of a sign-in, by event id, until it is judged."""
 
 
 Key = tuple[Scope, str]
@@ -48,6 +51,7 @@ State = (
     | OriginState
     | FeatureState
     | GroupState
+    | CrowdContext
 )
 _TYPES: Mapping[Scope, type[State]] = {
     Scope.PROFILE: UserProfile,
@@ -58,6 +62,7 @@ _TYPES: Mapping[Scope, type[State]] = {
     Scope.ORIGIN: OriginState,
     Scope.FEATURE: FeatureState,
     Scope.GROUP: GroupState,
+    Scope.CONTEXT: CrowdContext,
 }
 _StateT = TypeVar("_StateT", bound=msgspec.Struct)
 _encoder = msgspec.msgpack.Encoder()

@@ -68,8 +68,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         event_id: The event that says so.
         user_id: Whom it is about; None for failures from a source.
         family_id: The session family, if it is about one.
-        generation: Generation of the token presented, or reached at a refresh.
-        current_generation: The generation that was current, where a token was refused.
+        generation: Generation of the token that was presented.
+        current_generation: The one that was current after it.
         client: Who seemed to be calling.
         network: Where from.
         device: On what.

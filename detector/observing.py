@@ -2,7 +2,8 @@
 
 from msgspec.structs import replace
 
-from detector.crowd import CrowdContext, crowd_keys, take_in
+from detector.crowd import crowd_keys, take_in
+from detector.crowd_context import CrowdContext
 from detector.findings import Finding
 from detector.judging import Judged, judge, judge_crowd
 from detector.memory import Key, Memory, Scope

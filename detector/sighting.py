@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from detector.crowd import CrowdContext
+from detector.crowd_context import CrowdContext
 from detector.familiar import knows
 from detector.observations import Observation
 from detector.profile import Anchor, FamilyTrace, UserProfile

@@ -102,7 +102,8 @@ def _resolve(alert: Alert, command: Resolve) -> AlertDecision:
     if alert.status is AlertStatus.RESOLVED:
         return _refuse(Refusal.ALERT_RESOLVED)
     personal = None if command.comment is None else Personal(comment=command.comment)
-    return AlertDecision((NewEvent(AlertResolved(verdict=command.verdict), personal),))
+    resolved = AlertResolved(verdict=command.verdict, family_id=alert.family_id)
+    return AlertDecision((NewEvent(resolved, personal),))
 
 
 def _refuse(refusal: Refusal) -> AlertDecision:

@@ -131,11 +131,17 @@ class AlertCommented(Event, frozen=True, kw_only=True):
 
 @register
 class AlertResolved(Event, frozen=True, kw_only=True):
-    """It was judged; the detector learns from the verdict. Personal: ``comment``, where given."""
+    """It was judged; the detector learns from the verdict. Personal: ``comment``, where given.
+
+    Attributes:
+        verdict: What it was.
+        family_id: The session family that the alert is about, if it is about one.
+    """
 
     TYPE: ClassVar[str] = "AlertResolved"
 
     verdict: Verdict
+    family_id: FamilyId | None = None
 
 
 @register
