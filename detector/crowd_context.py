@@ -2,7 +2,7 @@
 
 import msgspec
 
-from detector.crowd_states import AccountState, SourceState
+from detector.crowd_states import AccountState, SourceState, SprayState
 from detector.features import FeatureCounts
 
 
@@ -13,8 +13,12 @@ class CrowdContext(msgspec.Struct, frozen=True):
         counts: Of its features, for the risk score.
         account: Failures on the account before it.
         source: Failures from its network before it.
+        spray: Failures from everywhere before it.
+        sign_ins: Sign-ins of all users in the hour that these are counted over.
     """
 
     counts: FeatureCounts
     account: AccountState
     source: SourceState
+    spray: SprayState
+    sign_ins: int = 0

@@ -133,6 +133,7 @@ class EventReader:
             network=self._networks.network(client.ip),
             device=self._devices.device(client),
             rule=event.rule,
+            response=event.response,
         )
 
 
