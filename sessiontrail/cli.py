@@ -25,6 +25,7 @@ from sessiontrail.commands import (
     sessions,
     simulate,
     users,
+    world,
 )
 from sessiontrail.commands.context import CommandError
 from sessiontrail.server import AddressTakenError
@@ -47,6 +48,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(service_keys.app, name="service-keys")
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
+app.add_typer(world.app, name="world")
 
 _USER_ERRORS = (
     CommandError,
