@@ -1,6 +1,7 @@
 """What a client is taken to be: by its hints, by its user agent, and where they contradict."""
 
 import pytest
+import user_agents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -393,3 +394,32 @@ def test_a_device_is_listed_by_its_browser_and_its_platform(
     user_agent: str | None, told: dict[str, str], name: str | None
 ) -> None:
     assert DeviceNames().describe(user_agent, told) == name
+
+
+# ---------------------------------------------------------------------------------- an oracle
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        *(WINDOWS_CHROME, WINDOWS_EDGE, WINDOWS_FIREFOX, MAC_CHROME, MAC_SAFARI, LINUX_CHROME),
+        *(UBUNTU_FIREFOX, ANDROID_CHROME, ANDROID_TABLET, ANDROID_FIREFOX, WEBVIEW, IPHONE),
+        *(IPHONE_26, IPAD_CHROME, GOOGLEBOT),
+    ],
+)
+def test_user_agents_with_its_own_parser_gives_the_same_class_and_versions(
+    user_agent: str,
+) -> None:
+    theirs = user_agents.parse(user_agent)
+    classes = {
+        "bot": theirs.is_bot,
+        "mobile": theirs.is_mobile,
+        "tablet": theirs.is_tablet,
+        "desktop": theirs.is_pc,
+    }
+
+    ours = read(user_agent)
+
+    assert classes[ours.form]
+    assert ours.browser_version == theirs.browser.version[0]
+    assert ours.browser in theirs.browser.family or ours.browser == "Android WebView"
