@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from detector.findings import Finding
 from detector.groups import GroupState, Raise, Repeat, group_key, grouped
 from detector.memory import Key, Memory, Scope, decode_state
-from detector.ports import AlertChange, Reacted, Reaction, Work
+from detector.ports import Work
+from domain.detection_work import AlertChange, Reacted, Reaction
 from domain.events.alerts import (
     AlertAnswered,
     AlertEvent,

@@ -4,9 +4,9 @@ from ipaddress import ip_network
 from typing import assert_never
 
 from detector.observations import NO_CLIENT, Failures, Kind, Observation
-from detector.ports import Stage
 from domain.client import ClientContext
 from domain.detection import Verdict
+from domain.detection_work import Stage
 from domain.events.alerts import AlertRaised, AlertResolved
 from domain.events.envelope import RecordedEvent
 from domain.events.families import (

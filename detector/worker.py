@@ -18,11 +18,12 @@ from detector.memory import Key, Memory, Scope, State, decode_state, encode_stat
 from detector.observations import Kind, Observation
 from detector.observing import observe_crowd, observe_user, user_keys
 from detector.policy import RulesInForce
-from detector.ports import Source, Stage, StoredState, Work
+from detector.ports import Source, Work
 from detector.profile import FamilyTrace
 from detector.reading import EventReader
 from detector.rulebook import Rulebook
 from domain.detection_policy import DetectionPolicy
+from domain.detection_work import Stage, StoredState
 from domain.events.envelope import RecordedEvent
 from domain.ids import UserId
 from domain.ports import ConcurrencyError, StoreUnavailableError
