@@ -1,6 +1,7 @@
 """One GeoIP file: opened, verified, and replaced when a newer one that works has come."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ class WatchedFile(Generic[T]):
             self._set_aside(None, "no such file")
             return False
         except OSError as error:
-            self._set_aside(None, error.strerror or "cannot be read")
+            self._set_aside(None, _reason(error))
             return False
         if stamp == self._stamp:
             return False
@@ -124,8 +125,7 @@ class WatchedFile(Generic[T]):
                 msg = "it is being written"
                 raise UnusableFileError(msg)  # noqa: TRY301 (kept with the others)
         except (OSError, UnusableFileError) as error:
-            reason = str(error) if isinstance(error, UnusableFileError) else error.strerror
-            self._set_aside(stamp, reason or "cannot be read")
+            self._set_aside(stamp, _reason(error))
             return False
         self.current, self._stamp, self._problem = opened, stamp, ""
         _log.info("GeoIP file in use: %s", opened)
@@ -137,6 +137,13 @@ class WatchedFile(Generic[T]):
             kept = f"{self.current} stays in use" if self.current else "none is in use"
             _log.warning("GeoIP file %s: %s; %s", self._path, problem, kept)
         self._stamp, self._problem = stamp, problem
+
+
+def _reason(error: OSError | UnusableFileError) -> str:
+    """The system's own words for its errors: some that Python raises name folders."""
+    if isinstance(error, UnusableFileError):
+        return str(error)
+    return "cannot be read" if error.errno is None else os.strerror(error.errno)
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -463,3 +463,13 @@ def test_no_copy_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     assert geoip.network(RENTED_IP).country == RENTED.country
     assert list(copies.iterdir()) == []
+
+
+def test_without_room_for_a_copy_no_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    geoip = GeoIp(maxmind_city(tmp_path / "city"))
+
+    assert geoip.states()["geoip_city"] == "No such file or directory"
