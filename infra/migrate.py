@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.postgres import queries
 
-HEAD = "0003"
+HEAD = "0004"
 """This build's last migration; revisions are numbered so that later ones sort behind."""
 
 _LOCK = 7_305_802_116_530_211
@@ -18,7 +18,8 @@ GRANT USAGE ON SCHEMA public TO {role};
 GRANT SELECT, INSERT ON events TO {role};
 GRANT SELECT, INSERT, UPDATE ON sessions, users, credentials, signing_keys, service_keys,
       checkpoints, alerts TO {role};
-GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, detector_partitions, detector_workers,
+      detector_states, detector_set_aside, detector_actions TO {role};
 GRANT SELECT ON alembic_version TO {role};
 """
 

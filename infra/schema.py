@@ -228,3 +228,59 @@ checkpoints = Table(
     Column("position", BigInteger, nullable=False),
     Column("updated_at", _instant, nullable=False),
 )
+
+detector_partitions = Table(
+    "detector_partitions",
+    metadata,
+    Column("transport", Text, primary_key=True),
+    Column("stage", SmallInteger, primary_key=True, autoincrement=False),
+    Column("partition", SmallInteger, primary_key=True, autoincrement=False),
+    Column("transaction_id", TransactionId(), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("kafka_offset", BigInteger),
+    Column("owner", _uuid),
+    Column("leased_until", _instant),
+    Column("updated_at", _instant, nullable=False),
+)
+
+detector_workers = Table(
+    "detector_workers",
+    metadata,
+    Column("worker_id", _uuid, primary_key=True),
+    Column("seen_at", _instant, nullable=False),
+)
+
+detector_states = Table(
+    "detector_states",
+    metadata,
+    Column("scope", SmallInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("subject_id", _uuid),
+    Column("state", LargeBinary, nullable=False),
+    # What an erasure takes along.
+    Index(
+        "detector_states_subject_idx",
+        "subject_id",
+        postgresql_where=text("subject_id IS NOT NULL"),
+    ),
+)
+
+detector_set_aside = Table(
+    "detector_set_aside",
+    metadata,
+    Column("event_id", _uuid, primary_key=True),
+    Column("stage", SmallInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_aside_at", _instant, nullable=False),
+)
+
+detector_actions = Table(
+    "detector_actions",
+    metadata,
+    Column("rule", Text, primary_key=True),
+    Column("minute", _instant, primary_key=True),
+    Column("families", Integer, nullable=False),
+)

@@ -1,0 +1,198 @@
+"""One batch of the detector, in its transaction: states, reactions, alerts, what is set aside."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from domain.alert import Alert
+from domain.detection_policy import DetectionPolicy
+from domain.detection_work import AlertChange, Reacted, Reaction, Stage, StateKey, StoredState
+from domain.events.envelope import Actor, ActorKind, Cause, NewEvent, RecordedEvent
+from domain.events.personal import Sealed
+from domain.ids import SYSTEM_SUBJECT, AlertId, UserId
+from infra.alert_store import AlertAppend, append_of, load_alerts, put_alerts
+from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_reactions import Reactions
+from infra.event_store import database_clock
+from infra.postgres import Connection
+from infra.sealing import DataKey, DataKeys, UnsealError
+from infra.subject_keys import subject_keys, system_key
+
+_LOAD = """
+SELECT s.scope, s.key, s.state
+  FROM detector_states s
+  JOIN unnest(%s::smallint[], %s::text[]) AS k(scope, key) USING (scope, key)
+"""
+_PUT = """
+INSERT INTO detector_states (scope, key, subject_id, state)
+SELECT * FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
+ON CONFLICT (scope, key) DO UPDATE SET state = excluded.state, subject_id = excluded.subject_id
+"""
+_DROP = """
+DELETE FROM detector_states s
+ USING unnest(%s::smallint[], %s::text[]) AS k(scope, key)
+ WHERE s.scope = k.scope AND s.key = k.key
+"""
+_SET_ASIDE = """
+INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
+VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING
+"""
+
+
+class DetectorWork:
+    """``detector.ports.Work`` over PostgreSQL, whatever transport the events came by."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stage: Stage,
+        events: Sequence[RecordedEvent],
+        policies: DetectionPolicyStore,
+        reactions: Reactions,
+        data_keys: DataKeys,
+    ) -> None:
+        """Wrap a transaction that holds its partitions.
+
+        Args:
+            connection: In the transaction.
+            stage: What the events are read for.
+            events: The batch, opened.
+            policies: The detection policy.
+            reactions: Carries reactions out.
+            data_keys: Seals what alerts say of persons.
+        """
+        self._connection = connection
+        self._stage = stage
+        self._events = events
+        self._policies = policies
+        self._reactions = reactions
+        self._data_keys = data_keys
+        self.taken = len(events)
+        """How many of the events count as dealt with."""
+
+    @property
+    def events(self) -> Sequence[RecordedEvent]:
+        """See ``detector.ports.Work.events``."""
+        return self._events
+
+    async def policy(self) -> DetectionPolicy:
+        """See ``detector.ports.Work.policy``."""
+        return await self._policies.read(self._connection)
+
+    async def load(self, keys: Collection[StateKey]) -> Mapping[StateKey, bytes]:
+        """See ``detector.ports.Work.load``."""
+        if not keys:
+            return {}
+        cursor = await self._connection.execute(
+            _LOAD, ([scope for scope, _ in keys], [key for _, key in keys]), binary=True
+        )
+        return {(scope, key): state for scope, key, state in await cursor.fetchall()}
+
+    async def save(self, states: Sequence[StoredState]) -> None:
+        """See ``detector.ports.Work.save``."""
+        # In the order of keys, so that two workers never wait for each other in a circle.
+        latest = sorted({each.key: each for each in states}.values(), key=lambda each: each.key)
+        kept = [each for each in latest if each.state is not None]
+        dropped = [each.key for each in latest if each.state is None]
+        if kept:
+            await self._connection.execute(
+                _PUT,
+                (
+                    [each.key[0] for each in kept],
+                    [each.key[1] for each in kept],
+                    [each.subject_id for each in kept],
+                    [each.state for each in kept],
+                ),
+            )
+        if dropped:
+            await self._connection.execute(
+                _DROP, ([scope for scope, _ in dropped], [key for _, key in dropped])
+            )
+
+    async def react(self, reactions: Sequence[Reaction]) -> Sequence[Reacted]:
+        """See ``detector.ports.Work.react``."""
+        if not reactions:
+            return []
+        return await self._reactions.carry_out(self._connection, reactions)
+
+    async def put_alerts(self, changes: Sequence[AlertChange]) -> None:
+        """See ``detector.ports.Work.put_alerts``.
+
+        An alert that is there already stays as it is where it would be raised again.
+        """
+        if not changes:
+            return
+        alert_ids = sorted({change.alert_id for change in changes})
+        loaded = await load_alerts(self._connection, alert_ids)
+        alerts: dict[AlertId, Alert] = {key: each.alert for key, each in loaded.items()}
+        keys = await self._keys_of(changes)
+        at = await database_clock(self._connection)
+        appends: dict[AlertId, list[AlertAppend]] = {}
+        for change in changes:
+            subject = change.subject_id or SYSTEM_SUBJECT
+            cause = Cause(
+                Actor(ActorKind.RULE, change.actor), change.correlation_id, change.causation_id
+            )
+            new = [(NewEvent(event, personal), cause) for event, personal in change.events]
+            append = append_of(
+                alerts.get(change.alert_id), change.alert_id, new, keys.get(subject), at
+            )
+            alerts[change.alert_id] = append.after
+            appends.setdefault(change.alert_id, []).append(append)
+        # One alert may change several times in a batch: each change builds on the one before.
+        while appends:
+            await put_alerts(self._connection, [each.pop(0) for each in appends.values()])
+            appends = {key: each for key, each in appends.items() if each}
+
+    async def set_aside(self, event: RecordedEvent, reason: str) -> None:
+        """See ``detector.ports.Work.set_aside``."""
+        await self._connection.execute(
+            _SET_ASIDE,
+            (
+                event.event_id,
+                int(self._stage),
+                event.position,
+                event.stream,
+                event.event.TYPE,
+                reason,
+            ),
+        )
+
+    def stop_before(self, index: int) -> None:
+        """See ``detector.ports.Work.stop_before``."""
+        self.taken = min(self.taken, index)
+
+    async def _keys_of(self, changes: Sequence[AlertChange]) -> dict[UserId, DataKey]:
+        subjects = {change.subject_id for change in changes}
+        keys = await subject_keys(
+            self._connection, [each for each in subjects if each is not None], self._data_keys
+        )
+        if None in subjects:
+            keys[SYSTEM_SUBJECT] = await system_key(self._connection, self._data_keys)
+        return keys
+
+
+async def opened(
+    connection: Connection, events: Sequence[RecordedEvent], data_keys: DataKeys
+) -> list[RecordedEvent]:
+    """Events with their personal parts open, as far as their subjects' keys still exist."""
+    sealed = {
+        event.subject_id
+        for event in events
+        if event.subject_id is not None and isinstance(event.personal, Sealed)
+    }
+    keys = await subject_keys(connection, sealed, data_keys)
+    return [_opened(event, keys) for event in events]
+
+
+def _opened(event: RecordedEvent, keys: Mapping[UserId, DataKey]) -> RecordedEvent:
+    if event.subject_id is None or not isinstance(event.personal, Sealed):
+        return event
+    key = keys.get(event.subject_id)
+    if key is None:
+        return event
+    try:
+        personal = key.open(event.personal)
+    except UnsealError:
+        return event
+    return replace(event, personal=personal)
