@@ -36,8 +36,14 @@ _log = logging.getLogger(__name__)
 class Gauge(Protocol):
     """Told what the worker does."""
 
-    def judged(self, stage: str, events: int, seconds_behind: float) -> None:
-        """A batch was committed; the latest event in it was so old."""
+    def judged(self, stage: str, events: int, newest: float) -> None:
+        """A batch is about to commit.
+
+        Args:
+            stage: Which.
+            events: How many events it had.
+            newest: When the latest of them happened, in seconds since 1970.
+        """
         ...
 
     def found(self, rule: str, response: str) -> None:

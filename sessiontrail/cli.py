@@ -15,6 +15,7 @@ from infra.settings import SettingsError
 from infra.signing_key_set import NoSigningKeyError
 from infra.signing_keys import UnknownSigningKeyError
 from sessiontrail.commands import (
+    detect,
     events,
     kafka,
     keys,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.command("serve")(service.serve)
 app.command("migrate")(service.migrate)
+app.command("detect")(detect.detect)
 app.command("simulate")(simulate.simulate)
 app.command("relay")(relay.relay)
 app.add_typer(kafka.app, name="kafka")

@@ -1,0 +1,57 @@
+"""Wiring of the detector's worker."""
+
+import asyncio
+from collections.abc import Mapping
+
+from detector.breaker import Breaker
+from detector.reading import EventReader, types_of
+from detector.rulebook import rulebook
+from detector.worker import Worker
+from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_leases import Leases
+from infra.detector_log import LogSource
+from infra.detector_metrics import DetectorMetrics
+from infra.detector_reactions import Reactions
+from infra.geoip import GeoIp
+from infra.settings import Settings
+from infra.user_agents import UserAgents
+from sessiontrail.composition import Store
+
+
+def rule_parameters() -> Mapping[str, Mapping[str, int]]:
+    """The rules that there are, with their parameters and defaults."""
+    return {name: rule.about.parameters for name, rule in rulebook().by_name.items()}
+
+
+def geoip(settings: Settings) -> GeoIp:
+    """The GeoIP files that the settings name."""
+    return GeoIp(settings.geoip_city, settings.geoip_asn, settings.geoip_anonymous)
+
+
+async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> None:
+    """Run a worker on the log until cancelled.
+
+    Args:
+        settings: The settings.
+        store: The database and its keys.
+        metrics: Told what the worker does.
+    """
+    policies = DetectionPolicyStore(store.engine, store.data_keys)
+    reactions = Reactions(
+        store.data_keys, store.users, policies, rule_parameters(), Breaker().allows
+    )
+    leases = Leases(store.engine)
+    networks = geoip(settings)
+    source = LogSource(
+        store.engine,
+        leases,
+        policies,
+        reactions,
+        store.data_keys,
+        lambda stage: [event.TYPE for event in types_of(stage)],
+    )
+    worker = Worker(source, rulebook(), EventReader(UserAgents(), networks), metrics)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(leases.run(), name="detector leases")
+        tasks.create_task(networks.run(), name="geoip files")
+        tasks.create_task(worker.run(), name="detector")
