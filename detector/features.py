@@ -5,14 +5,21 @@ an autonomous system, that in a country; a user agent is a browser and its versi
 system and its version, on a class of device.
 """
 
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from hashlib import blake2b
+
 import msgspec
 
-from detector.familiar import Counts, counted
+from detector.familiar import Counts, count_of, counted
 from detector.observations import Observation
 
 TOTAL = "all"
 """The key that counts every sign-in; its children are users."""
-_REMEMBERED = 64
+_REMEMBERED = (16, 12, 12, 16, 12, 8, 4)
+"""How many values of each level a user is remembered with. Each has its own room: a telephone with a
+new address every day does not push out the country that its owner was in last summer."""
+_IPV6 = 6
 
 
 class FeatureState(msgspec.Struct, frozen=True, array_like=True):
@@ -20,14 +27,15 @@ class FeatureState(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         count: How often.
-        children: How many different values were seen one level below it.
+        children: How many different values were seen one level below it, where that is the most
+            special level (or, for ``TOTAL``, users).
     """
 
     count: int = 0
     children: int = 0
 
 
-class Features(msgspec.Struct, frozen=True):
+class Features(msgspec.Struct, frozen=True, array_like=True):
     """What one sign-in shows. Each chain goes from the most special to the most common."""
 
     address: tuple[str, str, str]
@@ -37,6 +45,28 @@ class Features(msgspec.Struct, frozen=True):
     def keys(self) -> tuple[str, ...]:
         """All values, as keys."""
         return (*self.address, *self.agent)
+
+
+class UserFeatures(msgspec.Struct, frozen=True, array_like=True):
+    """How often one user's sign-ins showed each value.
+
+    Attributes:
+        sign_ins: How many are counted. A number of its own: what was seen long ago is forgotten by
+            the levels, one value at a time, and still belongs to the whole.
+        levels: Of each level of ``Features.keys``, the values and how often each was seen.
+    """
+
+    sign_ins: int = 0
+    levels: tuple[Counts, ...] = ((), (), (), (), (), (), ())
+
+    def counts(self, features: Features) -> tuple[int, ...]:
+        """How often each value of a sign-in was seen before."""
+        return tuple(
+            count_of(level, key) for level, key in zip(self.levels, features.keys, strict=True)
+        )
+
+
+NO_FEATURES = UserFeatures()
 
 
 class FeatureCounts(msgspec.Struct, frozen=True):
@@ -58,16 +88,20 @@ class FeatureCounts(msgspec.Struct, frozen=True):
 
 
 def features_of(seen: Observation) -> Features:
-    """The features of a sign-in. What is not known is a value of its own."""
+    """The features of a sign-in. What is not known is a value of its own.
+
+    An IPv6 address counts as its /64, which is what an IPv4 address is: one line's.
+    """
     network, device = seen.network, seen.device
+    ip = network.prefix if network.version == _IPV6 else seen.client.ip
     return Features(
         (
-            f"ip:{seen.client.ip or '?'}",
+            f"ip:{ip or '?'}",
             f"asn:{network.asn if network.asn is not None else '?'}",
             f"country:{network.country or '?'}",
         ),
         (
-            f"ua:{seen.client.user_agent or '?'}",
+            f"ua:{_shortened(seen.client.user_agent or '?')}",
             f"browser:{device.browser or '?'} {device.browser_version or '?'}",
             f"os:{device.platform or '?'} {device.platform_version or '?'}",
             f"form:{device.form}",
@@ -75,8 +109,18 @@ def features_of(seen: Observation) -> Features:
     )
 
 
-def with_features(counts: Counts, features: Features) -> Counts:
+@lru_cache(maxsize=4096)
+def _shortened(user_agent: str) -> str:
+    """Sixteen characters for up to 512: they are kept many times over."""
+    return urlsafe_b64encode(blake2b(user_agent.encode(), digest_size=12).digest()).decode()
+
+
+def with_features(own: UserFeatures, features: Features) -> UserFeatures:
     """A user's own counts after one more sign-in."""
-    for key in features.keys:
-        counts = counted(counts, key, 1, _REMEMBERED)
-    return counts
+    return UserFeatures(
+        own.sign_ins + 1,
+        tuple(
+            counted(level, key, 1, limit)
+            for level, key, limit in zip(own.levels, features.keys, _REMEMBERED, strict=True)
+        ),
+    )

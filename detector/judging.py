@@ -9,6 +9,8 @@ from detector.crowd_context import CrowdContext
 from detector.findings import Finding
 from detector.learning import (
     begin_trace,
+    cleared,
+    doubted,
     follow,
     learn_sign_in,
     learn_whereabouts,
@@ -93,9 +95,9 @@ def _learn(
         return profile, trace
     match seen.kind:
         case Kind.SIGN_IN:
-            if alerted:
-                return set_aside(profile, seen), begin_trace(user_id, seen)
             features = None if sighting.crowd is None else sighting.crowd.counts.features
+            if alerted:
+                return set_aside(profile, seen, features), doubted(begin_trace(user_id, seen))
             return learn_sign_in(profile, seen, features), begin_trace(user_id, seen)
         case Kind.REFRESH | Kind.RETRY | Kind.LATE_RETRY:
             if trace is None:
@@ -103,15 +105,19 @@ def _learn(
             if seen.kind is Kind.REFRESH:
                 trace = with_interval(trace, seen.second)
             elif seen.kind is Kind.LATE_RETRY:
-                trace = with_late_retry(trace, seen.second)
-            learned = set_aside(profile, seen) if alerted else learn_whereabouts(profile, seen)
-            return learned, follow(trace, seen)
+                trace = with_late_retry(trace, seen)
+            trace = follow(trace, seen)
+            if alerted:
+                return set_aside(profile, seen), doubted(trace)
+            return profile if trace.doubted else learn_whereabouts(profile, seen), trace
         case Kind.STEPPED_UP:
             learned = vouched_for(profile, str(seen.family_id), seen.second)
-            return learned, trace if trace is None else follow(trace, seen)
+            learned = learn_whereabouts(learned, seen)
+            return learned, trace if trace is None else cleared(follow(trace, seen), seen.second)
         case Kind.VERDICT:
             if seen.verdict is not None and seen.verdict.clears:
-                return vouched_for(profile, str(seen.family_id), seen.second), trace
+                learned = vouched_for(profile, str(seen.family_id), seen.second)
+                return learned, trace if trace is None else cleared(trace, seen.second)
             return without_family(profile, str(seen.family_id)), trace
         case Kind.ENDED:
             return profile, None

@@ -6,7 +6,7 @@ from detector.familiar import with_seen
 from detector.features import Features, with_features
 from detector.observations import Observation
 from detector.profile import Anchor, FamilyTrace, Unlearned, UserProfile, anchor_key
-from detector.sighting import asn_key, place_key
+from detector.sighting import asn_key, place_key, tunnel_key
 from domain.evidence import Network
 from domain.ids import UserId
 
@@ -22,7 +22,10 @@ _FAMILY_PREFIXES = 8
 _FAMILY_ASNS = 8
 _MOVES = 8
 _LATE_RETRIES = 8
-_ANCHOR_STALE_S = 600.0
+_TUNNELS = 4
+_ANCHOR_STALE_S = 3000.0
+_STEADY_S = 1.0
+_QUICK_S = 60.0
 _IPV6 = 6
 
 
@@ -52,18 +55,28 @@ def learn_sign_in(
 
 def learn_whereabouts(profile: UserProfile, seen: Observation) -> UserProfile:
     """The profile after a refresh that nothing speaks against; the same one, mostly."""
-    anchor = profile.anchor(seen.device.signature, seen.network.version)
+    latest = profile.prefixes[0] if profile.prefixes else None
     if (
-        anchor is not None
-        and anchor.prefix == seen.network.prefix
-        and seen.second - anchor.second < _ANCHOR_STALE_S
+        latest is not None
+        and latest.key == seen.network.prefix
+        and seen.second - latest.last < _ANCHOR_STALE_S
+        and profile.devices
+        and profile.devices[0].key == seen.device.signature
     ):
         return profile
     return replace(_familiar_with(profile, seen), last_seen=max(profile.last_seen, seen.second))
 
 
-def set_aside(profile: UserProfile, seen: Observation) -> UserProfile:
-    """The profile after an alerted event: nothing is learned from it until somebody vouches."""
+def set_aside(
+    profile: UserProfile, seen: Observation, features: Features | None = None
+) -> UserProfile:
+    """The profile after an alerted event: nothing is learned from it until somebody vouches.
+
+    Args:
+        profile: Before.
+        seen: The event.
+        features: Its features for the risk score, where it is a sign-in.
+    """
     kept = Unlearned(
         str(seen.family_id),
         seen.second,
@@ -73,13 +86,25 @@ def set_aside(profile: UserProfile, seen: Observation) -> UserProfile:
         place_key(seen.network),
         seen.device.signature,
         seen.client.device_key,
+        features,
     )
+    others = tuple(each for each in profile.unlearned if not _same_but_later(each, kept))
     return replace(
         profile,
         first_seen=profile.first_seen or seen.second,
         last_seen=max(profile.last_seen, seen.second),
-        unlearned=(kept, *profile.unlearned[: _UNLEARNED - 1]),
+        unlearned=(kept, *others[: _UNLEARNED - 1]),
     )
+
+
+def _same_but_later(one: Unlearned, other: Unlearned) -> bool:
+    """Whether a family only showed the same again, so that it cannot crowd out the others'."""
+    return (one.family_id, one.prefix, one.device, one.cookie) == (
+        other.family_id,
+        other.prefix,
+        other.device,
+        other.cookie,
+    ) and (one.features is None or other.features is not None)
 
 
 def vouched_for(profile: UserProfile, family_id: str, second: float) -> UserProfile:
@@ -96,6 +121,9 @@ def vouched_for(profile: UserProfile, family_id: str, second: float) -> UserProf
                 devices=with_seen(profile.devices, kept.device, second, _DEVICES),
                 cookies=with_seen(profile.cookies, kept.cookie, second, _COOKIES),
             )
+            if kept.features is not None:
+                features = with_features(profile.features, kept.features)
+                profile = replace(profile, features=features)
     return without_family(profile, family_id)
 
 
@@ -116,6 +144,7 @@ def _familiar_with(profile: UserProfile, seen: Observation) -> UserProfile:
         devices=with_seen(profile.devices, seen.device.signature, now, _DEVICES),
         cookies=with_seen(profile.cookies, seen.client.device_key, now, _COOKIES),
         anchors=_anchored(profile, seen),
+        tunnels=with_seen(profile.tunnels, tunnel_key(network), now, _TUNNELS),
     )
 
 
@@ -142,23 +171,26 @@ def begin_trace(user_id: UserId, seen: Observation) -> FamilyTrace:
         hinted=seen.device.hinted,
         model=seen.device.model,
         event_id=seen.event_id,
+        contradicts=seen.device.contradiction is not None,
     )
     return _placed(trace, seen)
 
 
 def follow(trace: FamilyTrace, seen: Observation) -> FamilyTrace:
     """The trace after another sighting of its client, whatever was found about it."""
-    device = seen.device
+    device, cookie = seen.device, seen.client.device_key
     versions = [v for v in (trace.browser_version, device.browser_version) if v is not None]
     trace = replace(
         trace,
         last=max(trace.last, seen.second),
         device=device.signature,
         browser_version=max(versions, default=None),
-        cookie=seen.client.device_key or trace.cookie,
+        cookie=cookie or trace.cookie,
         hinted=trace.hinted and device.hinted,
         model=device.model or trace.model,
         event_id=seen.event_id,
+        keeps_cookie=trace.keeps_cookie and (cookie is not None or trace.cookie is None),
+        contradicts=trace.contradicts or device.contradiction is not None,
     )
     return _placed(trace, seen)
 
@@ -169,17 +201,37 @@ def with_interval(trace: FamilyTrace, second: float) -> FamilyTrace:
     refreshes = trace.refreshes + 1
     off = interval - trace.mean_s
     mean_s = trace.mean_s + off / refreshes
+    is_steady = trace.refreshes > 0 and abs(interval - trace.interval_s) <= _STEADY_S
     return replace(
         trace,
         refreshes=refreshes,
         mean_s=mean_s,
         spread=trace.spread + off * (interval - mean_s),
+        quickest_s=min(trace.quickest_s, interval) if trace.refreshes else interval,
+        interval_s=interval,
+        steady=trace.steady + 1 if is_steady else 0,
+        steady_since=trace.steady_since if is_steady else second,
+        quick=trace.quick + 1 if interval < _QUICK_S else 0,
     )
 
 
-def with_late_retry(trace: FamilyTrace, second: float) -> FamilyTrace:
+def with_late_retry(trace: FamilyTrace, seen: Observation) -> FamilyTrace:
     """The trace with one more retry after the overlap window."""
-    return replace(trace, late_retries=(second, *trace.late_retries[: _LATE_RETRIES - 1]))
+    return replace(
+        trace,
+        late_retries=(seen.second, *trace.late_retries[: _LATE_RETRIES - 1]),
+        late_generations=(seen.generation, *trace.late_generations[: _LATE_RETRIES - 1]),
+    )
+
+
+def doubted(trace: FamilyTrace) -> FamilyTrace:
+    """The trace of a family that something speaks against: what it shows is not learned."""
+    return trace if trace.doubted else replace(trace, doubted=True)
+
+
+def cleared(trace: FamilyTrace, second: float) -> FamilyTrace:
+    """The trace once somebody said that its client is the user, wherever it was so far."""
+    return replace(trace, doubted=False, vouched_at=second, moves=())
 
 
 def _placed(trace: FamilyTrace, seen: Observation) -> FamilyTrace:
@@ -213,8 +265,8 @@ def _anchor(network: Network, second: float) -> Anchor:
         second,
         network.prefix,
         network.asn,
-        network.country,
-        network.city,
+        None if nowhere else network.country,
+        None if nowhere else network.city,
         None if nowhere else network.latitude,
         None if nowhere else network.longitude,
         network.radius_km,

@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from domain.client import ClientContext
-from domain.detection import Verdict
+from domain.detection import Response, Verdict
 from domain.evidence import UNKNOWN_DEVICE, UNKNOWN_NETWORK, Device, Network
 from domain.ids import EventId, FamilyId, UserId
 
@@ -75,6 +75,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         device: On what.
         failures: For ``SIGN_IN_FAILURES``.
         rule: For ``FOUND``: the rule that spoke.
+        response: For ``FOUND``: what is done about it.
         verdict: For ``VERDICT``.
     """
 
@@ -90,4 +91,5 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     device: Device = UNKNOWN_DEVICE
     failures: Failures | None = None
     rule: str | None = None
+    response: Response | None = None
     verdict: Verdict | None = None

@@ -84,6 +84,7 @@ def as_seen_by_the_crowd(finding: Finding, seen: Observation) -> Observation | N
         seen,
         kind=Kind.FOUND,
         rule=finding.rule,
+        response=finding.response,
         failures=None,
     )
 

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from detector.familiar import Counts, Familiar
+from detector.familiar import Familiar
+from detector.features import NO_FEATURES, Features, UserFeatures
 from domain.ids import EventId, UserId
 
 
@@ -41,6 +42,7 @@ class Unlearned(msgspec.Struct, frozen=True, array_like=True):
     place: str | None
     device: str | None
     cookie: str | None
+    features: Features | None = None
 
 
 class UserProfile(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +61,8 @@ class UserProfile(msgspec.Struct, frozen=True, array_like=True):
         anchors: Where the user was last, by device and IP version (``anchor_key``), latest first.
         features: How often each feature value of the risk score was seen at sign-in.
         unlearned: What alerted events showed, latest first.
+        tunnels: Autonomous systems of VPNs, relays, data centres and satellite carriers that the
+            user comes through.
     """
 
     first_seen: float = 0.0
@@ -71,8 +75,9 @@ class UserProfile(msgspec.Struct, frozen=True, array_like=True):
     devices: Familiar = ()
     cookies: Familiar = ()
     anchors: tuple[tuple[str, Anchor], ...] = ()
-    features: Counts = ()
+    features: UserFeatures = NO_FEATURES
     unlearned: tuple[Unlearned, ...] = ()
+    tunnels: Familiar = ()
 
     def anchor(self, device: str, version: int) -> Anchor | None:
         """Where the user was last on that device, or, where it is new, on any.
@@ -114,6 +119,16 @@ class FamilyTrace(msgspec.Struct, frozen=True, array_like=True):
         spread: Sum of squared distances from the mean (Welford).
         late_retries: When the latest late retries were, latest first.
         event_id: The last event that was taken in.
+        keeps_cookie: Whether its device key has come with every request since it first did.
+        contradicts: Whether its user agent has ever contradicted its hints.
+        quickest_s: The shortest interval between refreshes; 0 before the first.
+        interval_s: The latest one.
+        steady: How many intervals in a row were as long as the one before, to the second.
+        steady_since: When that row began.
+        quick: How many intervals in a row were shorter than a minute.
+        late_generations: The generations of ``late_retries``.
+        vouched_at: When somebody last said that its client is the user.
+        doubted: Whether something spoke against it since: the user's profile learns nothing of it.
     """
 
     user_id: UserId
@@ -134,6 +149,16 @@ class FamilyTrace(msgspec.Struct, frozen=True, array_like=True):
     spread: float = 0.0
     late_retries: tuple[float, ...] = ()
     event_id: EventId = EventId("")
+    keeps_cookie: bool = True
+    contradicts: bool = False
+    quickest_s: float = 0.0
+    interval_s: float = 0.0
+    steady: int = 0
+    steady_since: float = 0.0
+    quick: int = 0
+    late_generations: tuple[int, ...] = ()
+    vouched_at: float = 0.0
+    doubted: bool = False
 
     def anchor(self, version: int) -> Anchor | None:
         """Where the family was last over that IP version."""
