@@ -2,7 +2,7 @@
 # Kept to what GNU make 3.81 (macOS) and a POSIX shell understand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench check pins clean
+.PHONY: help run run-kafka test bench check pins clean
 # Two pips must never write to one environment at once, so `make -j` changes nothing here.
 .NOTPARALLEL:
 
@@ -25,10 +25,13 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND='make pins' $(UV) pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes $(PINS_ARGS) pyproject.toml --group build
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
 
 run: $(RUN_READY) $(APP_READY) ## Set up if needed, then serve on HOST:PORT (default 127.0.0.1:8000)
 	@exec $(BIN)/sessiontrail serve
+
+run-kafka: $(RUN_READY) $(APP_READY) ## The same with a Kafka broker of its own (needs Java 17 and, once, Maven)
+	@exec $(BIN)/sessiontrail kafka run
 
 test: $(DEV_READY) $(APP_READY) ## Run every test; PYTEST_ARGS='-k login -x' narrows it
 	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.policy import SessionPolicy
 from domain.rate_limiting import DEFAULT_RULES, LimitName
+from infra.kafka_access import KafkaAccess
 
 _PREFIX = "SESSIONTRAIL_"
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
@@ -49,6 +50,21 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, validation_alias=AliasChoices("SESSIONTRAIL_REDIS_URL", "REDIS_URL")
     )
+
+    kafka_bootstrap_servers: str | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "SESSIONTRAIL_KAFKA_BOOTSTRAP_SERVERS", "KAFKA_BOOTSTRAP_SERVERS"
+        ),
+    )
+    kafka_topic: str = Field("sessiontrail.events", pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+    kafka_partitions: int = Field(8, ge=1, le=1000)
+    kafka_group: str = "sessiontrail-detector"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ca_file: Path | None = None
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password: str | None = Field(None, repr=False)
 
     master_keys: str | None = Field(None, repr=False)
     token_keys: str | None = Field(None, repr=False)
@@ -150,6 +166,36 @@ class Settings(BaseSettings):
     def keys_path(self) -> Path:
         """Where the key file is."""
         return self.key_file or self.data_dir / "keys.json"
+
+    def kafka_access(self) -> KafkaAccess:
+        """How to reach Kafka.
+
+        Raises:
+            SettingsError: Nothing says where the brokers are, or as whom to authenticate.
+        """
+        if not self.kafka_bootstrap_servers:
+            msg = (
+                "KAFKA_BOOTSTRAP_SERVERS: not set; give the brokers as host:port, several with"
+                " commas between them"
+            )
+            raise SettingsError(msg)
+        authenticates = self.kafka_security_protocol.startswith("SASL")
+        if authenticates and not (self.kafka_username and self.kafka_password):
+            msg = (
+                f"{_PREFIX}KAFKA_USERNAME, {_PREFIX}KAFKA_PASSWORD: needed with"
+                f" {self.kafka_security_protocol}"
+            )
+            raise SettingsError(msg)
+        return KafkaAccess(
+            self.kafka_bootstrap_servers,
+            self.kafka_topic,
+            partitions=self.kafka_partitions,
+            security_protocol=self.kafka_security_protocol,
+            ca_file=self.kafka_ca_file,
+            sasl_mechanism=self.kafka_sasl_mechanism if authenticates else None,
+            username=self.kafka_username,
+            password=self.kafka_password,
+        )
 
     def session_policy(self) -> SessionPolicy:
         """The session policy that these settings make.

@@ -21,13 +21,13 @@ from domain.events.registry import UnknownEventError, decode_event
 from domain.ids import Stream
 from infra.postgres import Connection, transaction
 
-_COLUMNS = (
+COLUMNS = (
     "position, transaction_id, stream, version, event_id, type, schema_version, occurred_at, "
     "subject_id, actor, correlation_id, causation_id, data, personal"
 )
 
 _TAIL = f"""
-SELECT {_COLUMNS}
+SELECT {COLUMNS}
   FROM events
  WHERE transaction_id >= %s::text::xid8
    AND (transaction_id, position) > (%s::text::xid8, %s)
@@ -83,9 +83,8 @@ async def read_tail(connection: Connection, after: Place, limit: int) -> list[Re
         UnknownEventError: A newer build wrote the next one. Those before it were returned by
             the read before.
     """
-    cursor = await connection.execute(_TAIL, (*_bounds(after), limit), binary=True)
     events: list[RecordedEvent] = []
-    for record in await cursor.fetchall():
+    for record in await read_tail_records(connection, after, limit):
         try:
             events.append(recorded(record))
         except UnknownEventError:
@@ -95,6 +94,23 @@ async def read_tail(connection: Connection, after: Place, limit: int) -> list[Re
     return events
 
 
+async def read_tail_records(
+    connection: Connection, after: Place, limit: int
+) -> list[tuple[Any, ...]]:  # Any: rows as they come
+    """The same as ``read_tail``, each row as it is stored: for one that only passes them on.
+
+    Args:
+        connection: Any connection.
+        after: Where the reader stands.
+        limit: At most this many.
+
+    Returns:
+        Rows that ``recorded`` can read.
+    """
+    cursor = await connection.execute(_TAIL, (*_bounds(after), limit), binary=True)
+    return await cursor.fetchall()
+
+
 def _bounds(place: Place) -> tuple[str, str, int]:
     return str(place.transaction_id), str(place.transaction_id), place.position
 
@@ -102,7 +118,7 @@ def _bounds(place: Place) -> tuple[str, str, int]:
 async def read_stream(connection: Connection, stream: Stream) -> list[RecordedEvent]:
     """Every event of one stream, in order."""
     cursor = await connection.execute(
-        f"SELECT {_COLUMNS} FROM events"  # noqa: S608 (column names are ours)
+        f"SELECT {COLUMNS} FROM events"  # noqa: S608 (column names are ours)
         " WHERE hashtextextended(stream, 0) = hashtextextended(%s, 0) AND stream = %s"
         " ORDER BY version",
         (stream, stream),

@@ -17,6 +17,12 @@ from infra.embedded_postgres import RunningPostgres
 from infra.migrate import migrate
 from infra.postgres import create_engine
 from infra.sealing import DataKeys, MasterKeys
+from tests.kafka_broker import (  # noqa: F401 (fixtures)
+    kafka,
+    kafka_servers,
+    killable_kafka,
+    local_kafka,
+)
 
 _TEMPLATE = "migrated"
 _SERVICE_ROLE = "sessiontrail"
