@@ -83,7 +83,7 @@ class Alerting:
             case Raise():
                 events = [(self._raised(finding), _personal(event, finding))]
             case Repeat():
-                events = [(_repeated(finding, record.count), None)]
+                events = [(_repeated(finding, record.count), _personal(event, finding))]
         if outcome is not None:
             answered = AlertAnswered(
                 response=finding.response, outcome=outcome.outcome, families=outcome.families
@@ -100,6 +100,7 @@ class Alerting:
 
     def _raised(self, finding: Finding) -> AlertRaised:
         return AlertRaised(
+            user_id=finding.user_id,
             rule=finding.rule,
             rule_version=finding.rule_version,
             policy_version=self._policy_version,
@@ -108,8 +109,8 @@ class Alerting:
             family_id=finding.family_id,
             trigger_id=finding.event_id,
             happened_at_us=_microsecond(finding),
-            score_m=None if finding.score is None else round(finding.score * 1000),
-            facts=[WeighedFact(fact.code, fact.weight) for fact in finding.facts],
+            score_m=_thousandths(finding),
+            facts=_weights(finding),
             count=finding.count,
         )
 
@@ -138,8 +139,18 @@ def _repeated(finding: Finding, count: int) -> AlertRepeated:
         happened_at_us=_microsecond(finding),
         severity=finding.severity,
         response=finding.response,
+        score_m=_thousandths(finding),
+        facts=_weights(finding),
         count=count,
     )
+
+
+def _thousandths(finding: Finding) -> int | None:
+    return None if finding.score is None else round(finding.score * 1000)
+
+
+def _weights(finding: Finding) -> list[WeighedFact]:
+    return [WeighedFact(fact.code, fact.weight) for fact in finding.facts]
 
 
 def _microsecond(finding: Finding) -> int:
