@@ -54,7 +54,7 @@ VARIANTS: dict[Kind, tuple[str, ...]] = {
     Kind.REPLAY_NEIGHBOUR: ("bare", "cookie"),
     Kind.SLOW_THEFT: ("stale", "owner-away"),
     Kind.LOCKSTEP: ("same-network", "other-network"),
-    Kind.PASSWORD_THEFT: ("same-country", "other-country"),
+    Kind.PASSWORD_THEFT: ("same-country", "other-country", "same-carrier"),
 }
 """Kinds that come in several forms."""
 

@@ -52,6 +52,8 @@ class Intruder:
             return abroad(atlas, home.city, dice, _FAR_KM)
         if attack.variant == "other-country":
             return abroad(atlas, home.city, dice)
+        if attack.variant == "same-carrier":  # a hijacked router in the victim's town
+            return access(home.carrier, home.city, dice)
         if attack.variant == "same-country" or attack.kind is Kind.BOT:
             country = atlas.country_of(home.city)
             others = [each for each in country.fixed if each.asn != home.carrier.asn]

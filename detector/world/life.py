@@ -24,6 +24,8 @@ _RHYTHM = [
     for _ in range(weight)
 ]
 _AFTER_THEFT = "honest:after-theft"
+_STARTED = 3
+"""Generation from which on a session is worth stealing: it has a predecessor to replay."""
 _TYPO_SHARE = 0.08
 _LOGOUT_SHARE = 0.6
 
@@ -241,7 +243,7 @@ class Life:
         if not self._waits_for_attack or attack is None or index or not bouts or day < attack.day:
             return None
         known = self._sessions.get(0)
-        if known is None or known.generation < 3:  # noqa: PLR2004
+        if known is None or known.generation < _STARTED:
             return None
         last = len(bouts) - 1
         roomy = [
@@ -265,6 +267,8 @@ class Life:
     ) -> None:
         attack, thief, intruder = self._attack, self._thief, self._intruder
         if attack is None or thief is None or intruder is None or session.is_stolen:
+            return
+        if session.generation < _STARTED:  # its owner has only just signed in anew
             return
         person = self._person
         if attack.kind in TOKEN_KINDS:

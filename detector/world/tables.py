@@ -60,12 +60,15 @@ def trap_table(scores: Scores) -> Table:
 
 def recall_table(scores: Scores) -> Table:
     """Recall of stolen sign-ins at each budget, beside the baseline at three times as much."""
-    table = Table(title=f"Recall of stolen sign-ins, {_with_geo(scores)}")
+    table = Table(
+        title=f"Recall of stolen sign-ins by share challenged, beside new country or ASN, "
+        f"{_with_geo(scores)}"
+    )
     table.add_column("attack")
     table.add_column("sign-ins", justify="right")
     for budget in BUDGETS:
-        table.add_column(f"{budget:.1%} challenged", justify="right")
-        table.add_column(f"new country or ASN, {budget * BASELINE_FACTOR:.1%}", justify="right")
+        table.add_column(f"{budget:.1%}", justify="right")
+        table.add_column(f"baseline {budget * BASELINE_FACTOR:.1%}", justify="right")
     rows = scores.recall
     for start in range(0, len(rows), len(BUDGETS)):
         of_kind = rows[start : start + len(BUDGETS)]

@@ -6,11 +6,11 @@ from random import Random
 from detector.world.lines import HOUR_MS, Do, Line
 
 _OF_ATTACKS = 0.3
-_OF_HOLIDAYS = 0.02
+_OF_HONEST = 0.02
 
 
 def verdicts_on(lines: Iterable[Line], dice: Random) -> list[Line]:
-    """Verdicts on some of the sign-ins among these lines: true of attacks, false of travellers."""
+    """Verdicts on some of the sign-ins among these lines: true of attacks, false of others."""
     return [
         Line(
             line.at + dice.randint(2, 9) * HOUR_MS,
@@ -22,5 +22,5 @@ def verdicts_on(lines: Iterable[Line], dice: Random) -> list[Line]:
         for line in lines
         if line.do is Do.LOGIN
         for is_attack in [line.label.startswith("attack")]
-        if dice.random() < (_OF_ATTACKS if is_attack else _OF_HOLIDAYS)
+        if dice.random() < (_OF_ATTACKS if is_attack else _OF_HONEST)
     ]

@@ -44,6 +44,7 @@ def test_every_line_has_the_members_that_its_request_needs(requests: list[Reques
 
     for request in requests:
         assert all(getattr(request, name) for name in needs[request.do]), request
+        assert request.generation >= (1 if request.do == "refresh" else 0)
         assert request.label.startswith(("honest", "attack:"))
 
 
