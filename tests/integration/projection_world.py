@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 
 from domain.events.families import EndReason
-from domain.family_decisions import EndSession, RenameSession
+from domain.family_decisions import CompleteStepUp, EndSession, RenameSession, RequireStepUp
 from domain.ids import SessionId, UserId
 from domain.refresh_token import RefreshToken
 from domain.refusals import Refusal
@@ -129,10 +129,13 @@ async def some_lives(world: World) -> SignedIn:
     ada = await world.accounts.user("ada@example.com")
     session = await world.accounts.sign_in(ada, device_name="my laptop")
     session = await world.refresh(session, 3)
-    await world.accounts.sign_in(ada, client=PHONE)
+    phone = await world.accounts.sign_in(ada, client=PHONE)
     renamed, ended, reused = [await world.accounts.sign_in() for _ in range(3)]
     async with at_work(RefreshLanes(world.conninfo, world.data_keys)) as lanes:
         await carry_out(lanes, renamed.family_id, RenameSession(renamed.session_id, "kitchen"))
+        await carry_out(lanes, renamed.family_id, RequireStepUp())
+        await carry_out(lanes, phone.family_id, RequireStepUp())
+        await carry_out(lanes, phone.family_id, CompleteStepUp(phone.session_id, ["otp"], PHONE))
         await carry_out(lanes, ended.family_id, EndSession(ended.session_id, EndReason.LOGOUT))
         await present(lanes, reused.token)
         assert await present(lanes, reused.token, client=PHONE) is Refusal.TOKEN_REUSED

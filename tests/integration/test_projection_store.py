@@ -60,6 +60,7 @@ async def test_an_empty_database_has_nothing_to_differ(world: World) -> None:
         ("ended_at", "now()"),
         ("user_id", "gen_random_uuid()"),
         ("auth_methods", "'{pwd,otp}'"),
+        ("step_up_required_at", "now()"),
     ],
 )
 async def test_a_value_that_was_changed_is_found(

@@ -27,7 +27,14 @@ from hypothesis.stateful import (
 from domain.client import ClientContext
 from domain.events.families import EndReason
 from domain.family import Family, Session
-from domain.family_decisions import EndSession, ExpireSessions, RenameSession, RevokeFamily
+from domain.family_decisions import (
+    CompleteStepUp,
+    EndSession,
+    ExpireSessions,
+    RenameSession,
+    RequireStepUp,
+    RevokeFamily,
+)
 from domain.ids import FamilyId, UserId
 from domain.policy import SessionPolicy
 from domain.refresh_token import RefreshToken, hash_secret
@@ -214,7 +221,7 @@ class Store(RuleBasedStateMachine):
     @rule(
         token=tokens,
         process=st.integers(0, 1),
-        task=st.sampled_from(["rename", "rename", "expire", "sweep"]),
+        task=st.sampled_from(["rename", "rename", "expire", "sweep", "require", "prove", "prove"]),
         name=st.sampled_from(["a", "b", "🗝️"]),
     )
     def keep_house(self, token: RefreshToken, process: int, task: str, name: str) -> None:
@@ -223,6 +230,14 @@ class Store(RuleBasedStateMachine):
             self.do(sweep_once(self.engine, self.data_keys))
         elif task == "expire":
             self.do(carry_out(lanes, token.family_id, ExpireSessions()))
+        elif task == "require":
+            self.do(carry_out(lanes, token.family_id, RequireStepUp()))
+            family = self.stored()[token.family_id]
+            assert not is_live(family) or family.step_up_required_at is not None
+        elif task == "prove":
+            proof = CompleteStepUp(token.session_id, ["otp"], LAPTOP)
+            if self.do(carry_out(lanes, token.family_id, proof)) is None:
+                assert self.stored()[token.family_id].step_up_required_at is None
         else:
             renamed = RenameSession(token.session_id, name)
             if self.do(carry_out(lanes, token.family_id, renamed)) is None:
