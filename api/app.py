@@ -8,7 +8,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from api import login, oauth_routes, operations, reauthentication, sessions, staff
+from api import (
+    alert_revocations,
+    alert_stream,
+    alerts,
+    allow_list,
+    login,
+    oauth_routes,
+    operations,
+    reauthentication,
+    rules,
+    sessions,
+    staff,
+)
 from api.asgi import App, Front, answer_to_fault, problem_answer
 from api.cors import Cors
 from api.fast import answered_with
@@ -24,6 +36,19 @@ _HTTP_PROBLEMS = {
     405: ProblemKind.METHOD_NOT_ALLOWED,
 }
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_ROUTES = (
+    login,
+    reauthentication,
+    sessions,
+    staff,
+    alert_stream,
+    alerts,
+    alert_revocations,
+    rules,
+    allow_list,
+    oauth_routes,
+    operations,
+)
 _DESCRIPTION = """\
 Event-sourced sessions for multi-device JWT authentication: short access tokens, refresh tokens
 that rotate at every use, sign-out of one device or all, and a history that nobody can rewrite.
@@ -48,7 +73,8 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     clients = ClientReader(services.trusted_proxies)
     app.state.services = services
     app.state.client_reader = clients
-    for module in (login, reauthentication, sessions, staff, oauth_routes, operations):
+    app.state.stream_places = alert_stream.StreamPlaces()
+    for module in _ROUTES:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

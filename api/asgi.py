@@ -7,7 +7,14 @@ more than their own work; ``api.openapi`` documents them all the same.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from typing import Any
 
 from api.answers import Answer
@@ -152,6 +159,7 @@ class Front:
     ) -> tuple[int, str]:
         status = 0
         finished = overdue = False
+        streams = asyncio.Event()
 
         async def tagged_send(message: Message) -> None:
             nonlocal status, finished
@@ -160,6 +168,8 @@ class Front:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = message.get("headers", ())
+                if _is_event_stream(own):
+                    streams.set()
                 cacheable = any(name == b"cache-control" for name, _ in own)
                 message["headers"] = [
                     *own,
@@ -175,7 +185,8 @@ class Front:
         scope["sessiontrail.correlation_id"] = correlation_id
         try:
             body = await read_body(receive)
-            await self._in_time(self._app(_as_routed(scope), _replay(body, receive), tagged_send))
+            answering = self._app(_as_routed(scope), _replay(body, receive), tagged_send)
+            await self._in_time(answering, streams)
         except Exception as error:
             if not status:
                 overdue = True
@@ -189,26 +200,46 @@ class Front:
         route = scope.get("route")
         return status, getattr(route, "path", "unmatched")
 
-    async def _in_time(self, answering: Coroutine[Any, Any, None]) -> None:
+    async def _in_time(self, answering: Coroutine[Any, Any, None], streams: asyncio.Event) -> None:
         """Wait for the application, not for ever. Any: as ``App``.
 
         What is given up is cancelled, and may take a while to end: a database that hangs does not
-        hear of a cancellation either.
+        hear of a cancellation either. A stream of events only has to begin in time: it bounds
+        itself, message by message (``api.event_stream``).
+
+        Args:
+            answering: The application at work.
+            streams: Set once its answer has begun and is a stream of events.
 
         Raises:
             StoreUnavailableError: It did not answer in time.
         """
         application = asyncio.create_task(answering)
+        begun = asyncio.create_task(streams.wait())
         self._under_way.add(application)
         application.add_done_callback(self._under_way.discard)
         try:
-            done, _ = await asyncio.wait({application}, timeout=ANSWER_WITHIN_S)
+            await asyncio.wait(
+                {application, begun},
+                timeout=ANSWER_WITHIN_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if streams.is_set():
+                await asyncio.wait({application})
         finally:
+            begun.cancel()
             application.cancel()
-        if not done:
+        if not application.done():
             msg = f"no answer within {ANSWER_WITHIN_S:g} s"
             raise StoreUnavailableError(msg)
         application.result()
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )
 
 
 def _as_routed(scope: Scope) -> Scope:

@@ -1,16 +1,30 @@
 """What the HTTP layer needs from outside, as Protocols; ``infra`` implements them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from domain.access_tokens import AccessClaims, IssuedToken
-from domain.ids import CorrelationId, FamilyId, SessionId, UserId
+from domain.alert import Alert
+from domain.alert_decisions import AlertCommand
+from domain.alert_lists import AlertChanges, AlertFilter, AlertPage, AlertPlace
+from domain.detection import Response, Severity
+from domain.detection_policy import DetectionPolicy
+from domain.detection_policy_decisions import (
+    DetectionPolicyCommand,
+    DetectionPolicyDecision,
+    RuleParameters,
+)
+from domain.events.envelope import Cause
+from domain.histories import History
+from domain.ids import AlertId, CorrelationId, FamilyId, SessionId, Stream, UserId
 from domain.policy import SessionPolicy
 from domain.ports import FamilyCommands, SessionQueries, UserCommands
 from domain.rate_limiting import RateLimiter
 from domain.refresh_token import TokenKeys
+from domain.refusals import Refusal
 from domain.service_keys import ServiceKey
 
 
@@ -130,6 +144,108 @@ class Telemetry(Protocol):
         ...
 
 
+class AlertCommands(Protocol):
+    """Carries out what analysts do to alerts."""
+
+    async def command(
+        self, alert_id: AlertId, command: AlertCommand, cause: Cause
+    ) -> Alert | Refusal:
+        """Load, decide, append: the alert after it, or why it was refused."""
+        ...
+
+
+class AlertQueries(Protocol):
+    """Reads of alerts."""
+
+    async def page(self, wanted: AlertFilter, *, limit: int, after: AlertPlace | None) -> AlertPage:
+        """A page of the alerts that are wanted, the worst and latest first."""
+        ...
+
+    async def alert(self, alert_id: AlertId) -> Alert | None:
+        """One alert."""
+        ...
+
+
+class AlertFeed(Protocol):
+    """Follows what happens to alerts, for as long as somebody listens."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether everybody who listens is to stop."""
+        ...
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Keep the feed reading for as long as the block lasts."""
+        ...
+
+    async def place(self, cursor: str | None) -> tuple[str, bool]:
+        """Where to begin; and whether that is without a gap where ``cursor`` says."""
+        ...
+
+    async def after(self, cursor: str, wait_s: float) -> AlertChanges:
+        """What happened behind a place; waits for something to happen, not longer than that."""
+        ...
+
+
+class Histories(Protocol):
+    """Reads streams as people do, personal parts open."""
+
+    async def last(self, stream: Stream, limit: int) -> History:
+        """The last events of a stream, in order; none where there is no such stream."""
+        ...
+
+
+class DetectionPolicies(Protocol):
+    """The detection policy."""
+
+    async def current(self) -> DetectionPolicy:
+        """What is in force."""
+        ...
+
+    async def command(
+        self, command: DetectionPolicyCommand, rules: RuleParameters, cause: Cause
+    ) -> DetectionPolicyDecision:
+        """Load, decide by the rules that there are, append."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedRule:
+    """What a detection rule says of itself.
+
+    Attributes:
+        name: Stable; alerts and the policy name it.
+        version: Raised when it would judge the same events otherwise.
+        title: A few words.
+        looks_for: What it looks for.
+        why: Why that matters.
+        techniques: MITRE ATT&CK technique ids.
+        false_positives: Who else looks like that.
+        severity: Unless the policy says otherwise.
+        response: Unless the policy says otherwise.
+        parameters: Its thresholds, with their defaults.
+    """
+
+    name: str
+    version: int
+    title: str
+    looks_for: str
+    why: str
+    techniques: Sequence[str]
+    false_positives: Sequence[str]
+    severity: Severity
+    response: Response
+    parameters: Mapping[str, int]
+
+
+class Rulebook(Protocol):
+    """The detection rules that there are."""
+
+    def described(self) -> Mapping[str, DescribedRule]:
+        """Every rule, by name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything that the routes are wired to, and the settings that concern them.
@@ -155,6 +271,12 @@ class Services:
     common_passwords: Callable[[], frozenset[str]]
     failures: SignInFailures
     service_keys: ServiceKeys
+    alerts: AlertCommands
+    alert_queries: AlertQueries
+    alert_feed: AlertFeed
+    histories: Histories
+    detection_policies: DetectionPolicies
+    rulebook: Rulebook
     limits: RateLimiter
     devices: DeviceNames
     telemetry: Telemetry

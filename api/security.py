@@ -27,17 +27,20 @@ _ACCESS_TOKEN = HTTPBearer(scheme_name="accessToken", bearerFormat="JWT", auto_e
 _SERVICE_KEY = HTTPBearer(scheme_name="serviceKey", bearerFormat="stk_…", auto_error=False)
 
 
-def services_of(request: Request) -> Services:
+# FastAPI sends what is not async through a thread: three hand-overs a request, for a look-up each.
+
+
+async def services_of(request: Request) -> Services:
     """The services that the application was made with."""
     return cast("Services", request.app.state.services)
 
 
-def headers_in(request: Request) -> Headers:
+async def headers_in(request: Request) -> Headers:
     """The request's headers, as the front read them."""
     return cast("Headers", request.scope["sessiontrail.headers"])
 
 
-def correlation_in(request: Request) -> CorrelationId:
+async def correlation_in(request: Request) -> CorrelationId:
     """The request's correlation id."""
     return CorrelationId(request.scope["sessiontrail.correlation_id"])
 
@@ -127,11 +130,22 @@ async def current_caller(
             themself again first.
     """
     claims = claims_of(services, headers)
-    found = await services.sessions.family_of_session(SessionId(claims.sid))
+    return await live_caller(services, SessionId(claims.sid), correlation_id)
+
+
+async def live_caller(
+    services: Services, session_id: SessionId, correlation_id: CorrelationId
+) -> Caller:
+    """The user behind a session that is live now.
+
+    Raises:
+        ProblemError: It has ended, or its user has to prove themself again first.
+    """
+    found = await services.sessions.family_of_session(session_id)
     if found is None:
         raise invalid_token()
     family, user, at = found
-    session = family.session(SessionId(claims.sid))
+    session = family.session(session_id)
     if session is None or user.disabled_at is not None or not is_usable(family, session, at):
         raise invalid_token()
     if family.step_up_required_at is not None:
@@ -157,7 +171,17 @@ def staff(*roles: Role) -> Callable[[Caller], Awaitable[Caller]]:
     return with_role
 
 
-StaffReader = Annotated[Caller, Depends(staff(Role.ANALYST, Role.AUDITOR, Role.ADMIN))]
+async def is_still(services: Services, caller: Caller, *roles: Role) -> bool:
+    """Whether a caller's session is live and they have one of these roles, by now."""
+    try:
+        now = await live_caller(services, caller.session.session_id, caller.correlation_id)
+    except ProblemError:
+        return False
+    return bool(set(roles) & set(now.user.roles))
+
+
+READERS = (Role.ANALYST, Role.AUDITOR, Role.ADMIN)
+StaffReader = Annotated[Caller, Depends(staff(*READERS))]
 StaffActor = Annotated[Caller, Depends(staff(Role.ANALYST, Role.ADMIN))]
 
 

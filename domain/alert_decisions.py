@@ -1,13 +1,14 @@
-"""What analysts may do to an alert: ``decide_alert(state, command)``."""
+"""What may be done to an alert: ``decide_alert(state, command)``."""
 
 from typing import assert_never
 
 import msgspec
 
 from domain.alert import Alert, AlertStatus
-from domain.detection import Verdict
+from domain.detection import Outcome, Response, Verdict
 from domain.events.alerts import (
     AlertAcknowledged,
+    AlertAnswered,
     AlertAssigned,
     AlertCommented,
     AlertReopened,
@@ -46,7 +47,21 @@ class Reopen(msgspec.Struct, frozen=True):
     """Take the verdict back."""
 
 
-AlertCommand = Acknowledge | Assign | Comment | Resolve | Reopen
+class NoteAnswer(msgspec.Struct, frozen=True):
+    """Note what was done about it.
+
+    Attributes:
+        response: What.
+        outcome: What became of it.
+        families: How many families it had an effect on.
+    """
+
+    response: Response
+    outcome: Outcome
+    families: int = 0
+
+
+AlertCommand = Acknowledge | Assign | Comment | Resolve | Reopen | NoteAnswer
 
 
 class AlertDecision(msgspec.Struct, frozen=True):
@@ -78,6 +93,11 @@ def decide_alert(alert: Alert | None, command: AlertCommand) -> AlertDecision:
             if alert.status is not AlertStatus.RESOLVED:
                 return _refuse(Refusal.NOTHING_TO_DO)
             return AlertDecision((NewEvent(AlertReopened()),))
+        case NoteAnswer():
+            answered = AlertAnswered(
+                response=command.response, outcome=command.outcome, families=command.families
+            )
+            return AlertDecision((NewEvent(answered),))
         case _:
             assert_never(command)
 

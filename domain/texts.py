@@ -1,4 +1,4 @@
-"""What a password, a user name and a device name must look like (NIST SP 800-63B-4 §3.1.1.2).
+"""What passwords, user names, device names and comments look like (NIST SP 800-63B-4 §3.1.1.2).
 
 Length only, no composition rules; Unicode normalised (NFC) before hashing; nothing is truncated.
 """
@@ -10,10 +10,13 @@ MIN_PASSWORD_CODE_POINTS = 8
 MAX_PASSWORD_CODE_POINTS = 1024
 MAX_USERNAME_CODE_POINTS = 254
 MAX_DEVICE_NAME_CODE_POINTS = 100
+MAX_COMMENT_CODE_POINTS = 4_000
+
+_LINES = str.maketrans("\n\t", "  ")
 
 
 class InvalidTextError(ValueError):
-    """Text that cannot be a password, user name or device name; the message says why."""
+    """Text that cannot be a password, user name, device name or comment; the message says why."""
 
 
 def normalise_password(password: str) -> str:
@@ -77,6 +80,18 @@ def clean_device_name(name: str) -> str:
     return _printable(
         unicodedata.normalize("NFC", name).strip(), MAX_DEVICE_NAME_CODE_POINTS, "device name"
     )
+
+
+def clean_comment(comment: str) -> str:
+    """What a member of staff writes, as it is stored and shown: lines of text.
+
+    Raises:
+        InvalidTextError: It is empty, too long, or holds a control character but for new lines and
+            tabs.
+    """
+    cleaned = unicodedata.normalize("NFC", comment.replace("\r\n", "\n")).strip()
+    _printable(cleaned.translate(_LINES), MAX_COMMENT_CODE_POINTS, "comment")
+    return cleaned
 
 
 def normalise_subject(subject: str) -> str:

@@ -21,7 +21,12 @@ from domain.events.envelope import Actor, ActorKind, Cause
 from domain.ids import CorrelationId
 from domain.ports import StoreUnavailableError
 from infra.access_tokens import AccessTokens
+from infra.alert_commands import PostgresAlertCommands
+from infra.alert_feed import AlertFeed
+from infra.alert_histories import StreamHistories
+from infra.alert_queries import PostgresAlertQueries
 from infra.clock import DatabaseClock
+from infra.detection_policy_store import DetectionPolicyStore
 from infra.device_names import DeviceNames
 from infra.geoip import GeoIp
 from infra.ids import new_uuid
@@ -43,6 +48,7 @@ from infra.user_commands import PostgresUserCommands
 from sessiontrail.demo import ensure_demo_user
 from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
+from sessiontrail.rulebook import DescribedRules
 
 _log = logging.getLogger(__name__)
 
@@ -114,10 +120,23 @@ async def _flush_every_second(access_log: AccessLog) -> None:
         access_log.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceApp:
+    """The service, to be served.
+
+    Attributes:
+        app: The ASGI application.
+        end_streams: Ends answers that would otherwise go on: a stop waits for those under way.
+    """
+
+    app: App
+    end_streams: Callable[[], None]
+
+
 @asynccontextmanager
 async def running_service(
     settings: Settings, conninfo: str, load_keys: Callable[[], KeyRing]
-) -> AsyncIterator[App]:
+) -> AsyncIterator[ServiceApp]:
     """The service with all its background work, for as long as the block lasts.
 
     Args:
@@ -159,6 +178,7 @@ async def running_service(
             telemetry.rate_limiter_degraded,
         )
         stack.push_async_callback(limits.close)
+        alert_feed = AlertFeed(store.engine)
         services = Services(
             families=lanes,
             users=store.users,
@@ -169,6 +189,12 @@ async def running_service(
             common_passwords=cache(load_blocklist),
             failures=failures,
             service_keys=store.service_keys,
+            alerts=PostgresAlertCommands(store.engine, store.data_keys),
+            alert_queries=PostgresAlertQueries(store.engine),
+            alert_feed=alert_feed,
+            histories=StreamHistories(store.engine, store.data_keys),
+            detection_policies=DetectionPolicyStore(store.engine, store.data_keys),
+            rulebook=DescribedRules(),
             limits=limits,
             devices=DeviceNames(),
             telemetry=telemetry,
@@ -194,6 +220,7 @@ async def running_service(
                     "clock": clock.run(),
                     "GeoIP files": geoip.run(),
                     "sign-in failures": failures.run(),
+                    "alert feed": alert_feed.run(),
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
                     ),
@@ -201,7 +228,7 @@ async def running_service(
                 }.items()
             ]
             try:
-                yield create_app(services, correlation_id.set)
+                yield ServiceApp(create_app(services, correlation_id.set), alert_feed.close)
             finally:
                 for task in background:
                     task.cancel()

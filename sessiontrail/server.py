@@ -42,9 +42,9 @@ async def serve(
         AddressTakenError: The address is taken.
     """
     _refuse_taken_address(settings)
-    async with running_service(settings, conninfo, load_keys) as app:
+    async with running_service(settings, conninfo, load_keys) as service:
         server = Server(
-            app,
+            service.app,
             address=settings.host,
             port=settings.port,
             interface=Interfaces.ASGINL,
@@ -54,9 +54,14 @@ async def serve(
             backpressure=_MAX_CONNECTIONS,
             log_enabled=False,
         )
+
+        def stop() -> None:
+            service.end_streams()
+            server.stop()  # type: ignore[no-untyped-call]  # granian leaves it so
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, stop)
         serving = asyncio.create_task(server.serve())
         await _answers(settings, serving)
         _spare_the_collector()
