@@ -10,7 +10,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.families import EndReason
-from domain.family_decisions import EndSession, RenameSession, RevokeFamily
+from domain.family_decisions import (
+    EndSession,
+    Reauthenticate,
+    RenameSession,
+    RequireStepUp,
+    RevokeFamily,
+)
 from domain.ids import FamilyId, SessionId
 from domain.ports import Executed, StoreUnavailableError
 from domain.refresh_token import RefreshToken, hash_secret
@@ -27,6 +33,7 @@ from tests.integration.accounts import (
     at_work,
     carry_out,
     cause,
+    itself,
     present,
     refresh,
 )
@@ -255,6 +262,33 @@ async def test_lanes_of_several_processes_agree_on_one_successor(
     log = await happened(conninfo, session.family_id)
     assert log.count("RefreshTokenRotated") == 1
     assert log.count("RefreshRetried") == 39
+    await assert_rows_are_folds(conninfo, data_keys)
+
+
+async def test_no_copy_of_a_token_is_exchanged_between_the_proof_and_its_owners_refresh(
+    accounts: Accounts, conninfo: str, data_keys: DataKeys
+) -> None:
+    session = await accounts.sign_in()
+    proof = Reauthenticate(refresh(session.token), ["pwd"])
+
+    async with (
+        at_work(RefreshLanes(conninfo, data_keys)) as lanes,
+        at_work(RefreshLanes(conninfo, data_keys)) as other,
+    ):
+        await carry_out(lanes, session.family_id, RequireStepUp())
+        thief = [present(each, session.token, client=PHONE) for each in (lanes, other) * 10]
+        of_the_owner, of_the_thief = await asyncio.gather(
+            lanes.execute(session.family_id, proof, cause(), itself), asyncio.gather(*thief)
+        )
+
+    assert of_the_owner.decision.refusal is None
+    assert set(of_the_thief) <= {
+        Refusal.STEP_UP_REQUIRED,
+        Refusal.TOKEN_REUSED,
+        Refusal.SESSION_ENDED,
+    }
+    log = await happened(conninfo, session.family_id)
+    assert log[:4] == ["SessionStarted", "StepUpRequired", "StepUpCompleted", "RefreshTokenRotated"]
     await assert_rows_are_folds(conninfo, data_keys)
 
 
