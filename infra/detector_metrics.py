@@ -3,7 +3,6 @@
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _LAG_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 
@@ -13,7 +12,7 @@ class DetectorMetrics:
 
     def __init__(self) -> None:
         """Register everything, at zero."""
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._events = Counter(
             "sessiontrail_detector_events", "Events judged.", ["stage"], registry=registry
@@ -54,7 +53,3 @@ class DetectorMetrics:
     def poisoned(self, stage: str) -> None:
         """See ``detector.worker.Gauge.poisoned``."""
         self._set_aside.labels(stage).inc()
-
-    def render(self) -> tuple[bytes, str]:
-        """The Prometheus text exposition and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST

@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
     demo: bool | None = None
+    detector: bool | None = None
 
     @field_validator("trusted_proxies", "allowed_origins", mode="before")
     @classmethod
@@ -161,6 +162,11 @@ class Settings(BaseSettings):
     def wants_demo(self) -> bool:
         """Whether to create the demo user: on the embedded database unless told otherwise."""
         return self.is_embedded if self.demo is None else self.demo
+
+    @property
+    def wants_detector(self) -> bool:
+        """Whether ``serve`` runs a detector: on the embedded database unless told otherwise."""
+        return self.is_embedded if self.detector is None else self.detector
 
     @property
     def keys_path(self) -> Path:

@@ -3,33 +3,53 @@
 import asyncio
 import contextlib
 import signal
+import sys
+from typing import Annotated
 
+import typer
 import uvloop
 
 from infra.detector_metrics import DetectorMetrics
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
+from sessiontrail.commands.beside import ensure_current, metrics_served
 from sessiontrail.commands.context import say
 from sessiontrail.composition import open_store
-from sessiontrail.databases import database
+from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
 from sessiontrail.keys import key_ring
 
 
-def detect() -> None:
+def detect(
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port of HOST"),
+    ] = None,
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
     """Read the log, flag what is suspicious, and do what the policy says; until Ctrl-C."""
     settings = load_settings()
     configure_logging(settings.log_level.upper())
-    with database(settings) as access:
-        uvloop.run(_until_stopped(settings, access.service))
+    metrics = DetectorMetrics()
+    with (
+        database(settings) as access,
+        metrics_served(settings.host, metrics_port, metrics.registry),
+    ):
+        uvloop.run(_until_stopped(settings, access, metrics, with_parent=with_parent))
 
 
-async def _until_stopped(settings: Settings, conninfo: str) -> None:
-    async with open_store(settings, conninfo, key_ring(settings)) as store:
-        working = asyncio.ensure_future(run_detector(settings, store, DetectorMetrics()))
+async def _until_stopped(
+    settings: Settings, access: DatabaseAccess, metrics: DetectorMetrics, *, with_parent: bool
+) -> None:
+    await ensure_current(settings, access)
+    async with open_store(settings, access.service, key_ring(settings)) as store:
+        working = asyncio.ensure_future(run_detector(settings, store, metrics))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)
-        say("The detector reads the log.")
+        if with_parent:
+            loop.add_reader(sys.stdin.fileno(), working.cancel)  # at its end: nobody writes to it
+        else:
+            say("The detector reads the log.")
         with contextlib.suppress(asyncio.CancelledError):
             await working

@@ -1,5 +1,7 @@
 """``serve`` and ``migrate``."""
 
+import contextlib
+
 import uvloop
 
 from infra.settings import Settings, load_settings
@@ -7,6 +9,7 @@ from infra.telemetry import configure_logging
 from sessiontrail.commands.context import run, say
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.demo import DEMO_PASSWORD, DEMO_USERNAME, walk
+from sessiontrail.detector_process import detector_process
 from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
 
@@ -29,7 +32,10 @@ async def _serve(settings: Settings, access: DatabaseAccess) -> None:
             say(f"Demo user {DEMO_USERNAME}, password: {DEMO_PASSWORD}")
             say(walk(settings.public_issuer))
 
-    await serve_http(settings, access.service, lambda: key_ring(settings), started)
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.wants_detector:
+            await stack.enter_async_context(detector_process({}))
+        await serve_http(settings, access.service, lambda: key_ring(settings), started)
 
 
 def migrate() -> None:
