@@ -4,8 +4,8 @@ from random import Random
 
 from detector.world.browsers import Device
 from detector.world.lines import DAY_MS, HOUR_MS, MINUTE_MS, Do, Line
+from detector.world.people import Person
 from detector.world.plan import World
-from detector.world.traps import Person
 
 _AWAY_DAYS = (95, 140)
 _ACCESS_TOKEN_MS = 10 * MINUTE_MS

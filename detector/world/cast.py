@@ -16,8 +16,9 @@ from detector.world.attacks import (
     variant_of,
 )
 from detector.world.browsers import any_device
+from detector.world.people import Gatherings, Person, gatherings, person
 from detector.world.plan import World, dice_for
-from detector.world.traps import Gatherings, Person, Trap, allotted_traps, gatherings, person
+from detector.world.traps import Trap, allotted_traps
 
 _UNFIT = {Trap.NEW_PHONE, Trap.DORMANT_RETURN, Trap.SAME_INSTANT}
 """Whose first session may end before the attacker comes."""

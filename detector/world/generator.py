@@ -13,8 +13,9 @@ from detector.world.cast import Cast, cast_of
 from detector.world.intrusions import Intruder
 from detector.world.life import Life
 from detector.world.lines import DAY_MS, HOUR_MS, Line, LineWriter
+from detector.world.people import Person
 from detector.world.plan import World, dice_for
-from detector.world.traps import Person, Trap
+from detector.world.traps import Trap
 from detector.world.verdicts import verdicts_on
 
 _AT = attrgetter("at")

@@ -7,22 +7,16 @@ from detector.world.attacks import TOKEN_KINDS, Attack, Kind
 from detector.world.browsers import Device, Form, any_device
 from detector.world.intrusions import Intruder
 from detector.world.lines import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Do, Line
+from detector.world.people import Person
 from detector.world.plan import World
+from detector.world.rhythm import ACCESS_TOKEN_MS, bouts_of_a_day, gap_after
 from detector.world.thefts import Session, Thief
-from detector.world.traps import Person, Trap
+from detector.world.traps import Trap
 
-_ACCESS_TOKEN_MS = 10 * MINUTE_MS
 _LATE_RETRY_PAUSE_MS = 13 * HOUR_MS
 """Two late retries in 24 hours are forgiven (design §5); no honest client here makes more."""
 _IDLE_MS = 13 * DAY_MS
 _ABSOLUTE_MS = 88 * DAY_MS
-_RHYTHM = [
-    hour
-    for hour, weight in enumerate(
-        (2, 1, 1, 1, 1, 2, 5, 9, 11, 10, 9, 9, 10, 9, 9, 9, 10, 11, 12, 13, 14, 13, 10, 5)
-    )
-    for _ in range(weight)
-]
 _AFTER_THEFT = "honest:after-theft"
 _STARTED = 3
 """Generation from which on a session is worth stealing: it has a predecessor to replay."""
@@ -113,7 +107,7 @@ class Life:
                     self._refresh(index, device, day, at, client, lines)
                 session = self._sessions.get(index)
                 if session is not None and (place, step) == strike_after:
-                    self._suffer(session, device, client, day, _gap(bouts, place, step), lines)
+                    self._suffer(session, device, client, day, gap_after(bouts, place, step), lines)
 
     def _is_targeted(self, day: int) -> bool:
         attack = self._attack
@@ -186,7 +180,7 @@ class Life:
             lines.append(self._presented(session, at + dice.randint(1_000, 3_000), client))
         again = at + dice.randint(2, 180) * MINUTE_MS
         self._open(index, again, client, _AFTER_THEFT, lines)
-        self._busy_until[index] = again + _ACCESS_TOKEN_MS
+        self._busy_until[index] = again + ACCESS_TOKEN_MS
 
     def _mishap(self, session: Session, at: int, client: str, lines: list[Line]) -> None:
         """Two tabs at once, or a lost response: the same token again, from the same client."""
@@ -214,28 +208,16 @@ class Life:
         is_idle = index not in self._sessions or dice.random() > self._activity[index % 8]
         if is_idle and not wanted and not forced:
             return []
-        most = 4 if device.model.form is Form.MOBILE else 2
-        count = max(wanted, dice.randint(1, most), 3 if forced else 1)
-        offset = self._person.country.offset_ms
-        begins = self._start_ms + day * DAY_MS
-        starts = sorted(
-            begins
-            + (int((_RHYTHM[int(dice.random() * len(_RHYTHM))] + dice.random()) * HOUR_MS) - offset)
-            % DAY_MS
-            for _ in range(count)
-        )
         session = self._sessions.get(index)
-        free = _ACCESS_TOKEN_MS + (session.last_at if session else 0)
-        bouts = []
-        for start in starts:
-            at = max(start, free)
-            end = at + min(int(dice.expovariate(1 / 25) * MINUTE_MS), 3 * HOUR_MS)
-            bout = [at]
-            while (at := at + _ACCESS_TOKEN_MS + int(dice.random() * 50_000)) <= end:
-                bout.append(at)
-            bouts.append(bout)
-            free = bout[-1] + _ACCESS_TOKEN_MS + 5 * SECOND_MS
-        return bouts
+        midnight = self._start_ms + day * DAY_MS
+        return bouts_of_a_day(
+            most=4 if device.model.form is Form.MOBILE else 2,
+            least=max(wanted, 3 if forced else 1),
+            midnight=midnight,
+            offset_ms=self._person.country.offset_ms,
+            free_from=ACCESS_TOKEN_MS + (session.last_at if session else 0),
+            dice=dice,
+        )
 
     def _strike_point(self, index: int, day: int, bouts: list[list[int]]) -> tuple[int, int] | None:
         """After which of the day's requests the attack comes; None for not today."""
@@ -301,12 +283,3 @@ def _mishaps(trap: Trap) -> tuple[float, float, float]:
             return 0.004, 0.25, 0.04
         case _:
             return 0.004, 0.004, 0.0005
-
-
-def _gap(bouts: list[list[int]], place: int, step: int) -> int:
-    """How long until the next request of the day; six hours after the last."""
-    if step + 1 < len(bouts[place]):
-        return bouts[place][step + 1] - bouts[place][step]
-    if place + 1 < len(bouts):
-        return bouts[place + 1][0] - bouts[place][step]
-    return 6 * HOUR_MS

@@ -10,8 +10,9 @@ import pytest
 from detector.world.atlas import atlas, distance_km
 from detector.world.attacks import GROUP_KINDS, VARIANTS, Kind
 from detector.world.generator import generate
+from detector.world.people import SIGN_INS_CAP, sign_in_count
 from detector.world.plan import World, dice_for
-from detector.world.traps import SIGN_INS_CAP, Trap, sign_in_count
+from detector.world.traps import Trap
 from domain.client import canonical_ip
 from tests.unit.world.domain_player import DomainPlayer
 from tests.unit.world.requests import Request, read
