@@ -62,7 +62,9 @@ GROUP_KINDS = (Kind.MANY_TOKENS, Kind.MANY_PASSWORDS)
 """One attacker, ``GROUP_SIZE`` victims, an eighth as many attacks."""
 GROUP_SIZE = 8
 BURST_KINDS = (Kind.STUFFING, Kind.SPRAYING, Kind.BRUTE_FORCE)
-"""What begins with failed sign-ins."""
+"""What begins with failed sign-ins. Bursts come one after the other, so that each is told apart."""
+MOST_BURSTS = 10
+"""More of a kind would run into each other."""
 TOKEN_KINDS = (
     Kind.REPLAY_ASN_DEVICE,
     Kind.REPLAY_ASN_UA,
@@ -87,6 +89,7 @@ class Attack(msgspec.Struct, frozen=True):
         kind: What is done.
         variant: Which form of it; empty where there is one.
         day: Not before this day of the world.
+        after_ms: Of a burst: how long after that midnight.
         device: The attacker's, where several victims see the same.
         place: Where from, likewise.
     """
@@ -95,6 +98,7 @@ class Attack(msgspec.Struct, frozen=True):
     kind: Kind
     variant: str
     day: int
+    after_ms: int = 0
     device: Device | None = None
     place: Access | None = None
 

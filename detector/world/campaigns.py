@@ -27,7 +27,7 @@ def burst(
         atlas: Its map.
         dice: Its own chance.
     """
-    at = world.start_ms + attack.day * DAY_MS + dice.randrange(DAY_MS - 8 * HOUR_MS)
+    at = world.start_ms + attack.day * DAY_MS + attack.after_ms
     campaign = _Campaign(attack, users, world, atlas, dice)
     match attack.kind:
         case Kind.STUFFING:

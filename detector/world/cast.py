@@ -10,12 +10,14 @@ from detector.world.attacks import (
     BURST_KINDS,
     GROUP_KINDS,
     GROUP_SIZE,
+    MOST_BURSTS,
     Attack,
     Kind,
     abroad,
     variant_of,
 )
 from detector.world.browsers import any_device
+from detector.world.lines import DAY_MS
 from detector.world.people import Gatherings, Person, gatherings, person
 from detector.world.plan import World, dice_for
 from detector.world.traps import Trap, allotted_traps
@@ -63,18 +65,17 @@ def cast_of(world: World, atlas: Atlas) -> Cast:
     dice.shuffle(free)
     victims: dict[str, Attack] = {}
     sleepers: list[tuple[Person, Attack]] = []
-    bursts: list[Attack] = []
+    number = 0
     for attack in _attacks(world, atlas, dice):
-        if attack.kind in BURST_KINDS:
-            bursts.append(attack)
-        elif attack.kind is Kind.DORMANT:
+        number = attack.number
+        if attack.kind is Kind.DORMANT:
             name = f"s{len(sleepers)}"
             chance = dice_for(world, name)
             gone = person(name, Trap.DORMANT_RETURN, world, atlas, shared, chance)
             sleepers.append((gone, attack))
         else:
             victims[_victim(free, attack).user] = attack
-    return Cast(people, victims, sleepers, bursts)
+    return Cast(people, victims, sleepers, _bursts(world, number + 1, dice))
 
 
 def _people(world: World, atlas: Atlas, shared: Gatherings, dice: Random) -> Iterator[Person]:
@@ -86,6 +87,8 @@ def _people(world: World, atlas: Atlas, shared: Gatherings, dice: Random) -> Ite
 def _attacks(world: World, atlas: Atlas, dice: Random) -> Iterator[Attack]:
     number = 0
     for kind in Kind:
+        if kind in BURST_KINDS:
+            continue
         is_group = kind in GROUP_KINDS
         count = world.attacks_of_a_kind
         for instance in range(-(-count // GROUP_SIZE) if is_group else count):
@@ -100,6 +103,20 @@ def _attacks(world: World, atlas: Atlas, dice: Random) -> Iterator[Attack]:
             place = abroad(atlas, dice.choice(atlas.any_country(dice).cities), dice)
             for _ in range(GROUP_SIZE):
                 yield msgspec.structs.replace(attack, device=device, place=place)
+
+
+def _bursts(world: World, first_number: int, dice: Random) -> list[Attack]:
+    """Bursts of all kinds in turn, evenly over the time of attacks."""
+    count = min(MOST_BURSTS, world.attacks_of_a_kind) * len(BURST_KINDS)
+    begins, ends = _ATTACKS_BEGIN * world.days, _ATTACKS_END * world.days
+    bursts = []
+    for place in range(count):
+        when = int((begins + (ends - begins) * (place + dice.uniform(0, 0.2)) / count) * DAY_MS)
+        kind = BURST_KINDS[place % len(BURST_KINDS)]
+        bursts.append(
+            Attack(first_number + place, kind, "", when // DAY_MS, after_ms=when % DAY_MS)
+        )
+    return bursts
 
 
 def _victim(free: list[Person], attack: Attack) -> Person:

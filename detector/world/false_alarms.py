@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from detector.world.playback import Answer, Request
+from detector.world.playback import Answer, Finding, Request
 
 REPEATS_WITHIN = timedelta(minutes=60)
 """One alert for each user, rule and family within so long (detection.md)."""
@@ -72,7 +72,14 @@ class FalseAlarmTally:
         self._traps: dict[str, _Trap] = {}
         self._owners: dict[str, str] = {}
         self._alerted: dict[tuple[str, str, str], datetime] = {}
+        self._bursts: dict[str, datetime] = {}
         self._days: set[datetime] = set()
+
+    def watch_attacker(self, request: Request, answer: Answer) -> None:
+        """Take in a request of an attacker's: an alert about a burst is rightly under way then."""
+        for finding in answer.findings:
+            if finding.is_alert and finding.is_about_many:
+                self._bursts[finding.rule] = request.at
 
     def watch(self, request: Request, answer: Answer) -> None:
         """Take in a request of somebody honest who has not been attacked."""
@@ -97,12 +104,22 @@ class FalseAlarmTally:
                 trap.revoked.add(request.family)
             elif finding.response == "step_up" and request.family:
                 trap.stepped_up.add(request.family)
-            key = (user, finding.rule, request.family)
-            before = self._alerted.get(key)
-            if before is None or request.at - before > REPEATS_WITHIN:
-                self._alerted[key] = request.at
+            if not self._is_repeat(finding, user, request):
                 trap.alerts += 1
                 trap.rules[finding.rule] = trap.rules.get(finding.rule, 0) + 1
+
+    def _is_repeat(self, finding: Finding, user: str, request: Request) -> bool:
+        """Whether it belongs to an alert that was raised before; a burst's lasts as long as it."""
+        if finding.is_about_many:
+            before = self._bursts.get(finding.rule)
+            self._bursts[finding.rule] = request.at
+            return before is not None and request.at - before <= REPEATS_WITHIN
+        key = (user, finding.rule, request.family)
+        before = self._alerted.get(key)
+        if before is not None and request.at - before <= REPEATS_WITHIN:
+            return True
+        self._alerted[key] = request.at
+        return False
 
     def rows(self) -> list[TrapRow]:
         """Everybody first, then by label."""

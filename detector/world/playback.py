@@ -52,6 +52,11 @@ class Finding(msgspec.Struct, frozen=True):
         return self.response is not Response.RECORD
 
     @property
+    def is_about_many(self) -> bool:
+        """Whether it names nobody: a burst over many accounts."""
+        return self.user is None and self.family is None
+
+    @property
     def revokes(self) -> bool:
         """Whether it ends sessions."""
         return self.response.rank > Response.STEP_UP.rank

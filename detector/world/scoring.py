@@ -57,6 +57,8 @@ def score(world: Callable[[], Iterable[bytes]], answers: Iterable[bytes]) -> Sco
             recall.watch(request, answer, attack, counts=is_safe)
         if attack is not None:
             caught.watch_thief(attack, request, answer)
+            alarms.watch_attacker(request, answer)
+            collateral.watch_attacker(request, answer)
         elif request.family in attacked_families and not is_safe:
             caught.watch_owner(request, answer)
         else:

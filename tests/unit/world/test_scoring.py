@@ -46,8 +46,19 @@ class Tape:
         return score(lambda: self.lines, self.answers)
 
 
-def found(rule: str = "some_rule", response: str = "alert", score: float = 1.0) -> dict[str, Any]:
-    return {"rule": rule, "severity": "high", "response": response, "score": score}
+def found(
+    rule: str = "some_rule",
+    response: str = "alert",
+    score: float = 1.0,
+    user: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "severity": "high",
+        "response": response,
+        "score": score,
+        "user": user,
+    }
 
 
 def stolen(tape: Tape) -> AttackRow:
@@ -149,15 +160,24 @@ def test_a_revoked_honest_family_is_a_wrongful_revocation_by_its_trap() -> None:
 
 
 def test_repeats_of_an_alert_within_an_hour_are_one_alert() -> None:
-    tape = Tape().add(0, "login", "honest", user="u1", family="f1", findings=[found()])
-    tape.add(30, "refresh", "honest", family="f1", findings=[found()])
-    tape.add(95, "refresh", "honest", family="f1", findings=[found()])
+    tape = Tape().add(0, "login", "honest", user="u1", family="f1", findings=[found(user="u1")])
+    tape.add(30, "refresh", "honest", family="f1", findings=[found(user="u1")])
+    tape.add(95, "refresh", "honest", family="f1", findings=[found(user="u1")])
 
     everybody = tape.scores().false_alarms[0]
 
     assert everybody.alerts == 2
     assert everybody.alerts_per_1_000_a_day == 2_000
     assert (everybody.sign_ins, everybody.sign_in_alerts) == (1, 1)
+
+
+def test_an_honest_slip_during_a_burst_is_part_of_the_alert_about_it() -> None:
+    tape = Tape().add(0, "login_failed", "attack:password-spraying#1", findings=[found("spray")])
+    tape.add(50, "login_failed", "honest", user="u1", findings=[found("spray")])
+    tape.add(100, "login_failed", "honest", user="u2", findings=[found("spray")])
+    tape.add(200, "login_failed", "honest", user="u3", findings=[found("spray")])
+
+    assert tape.scores().false_alarms[0].alerts == 1
 
 
 def test_what_befalls_a_victims_other_families_afterwards_is_counted_apart() -> None:
