@@ -142,12 +142,12 @@ class Front:
             request = Request(scope, receive, headers, correlation_id)
             answer = await answered(endpoint, request)
             await send_answer(send, answer, correlation_id)
-            status, route = answer.status, scope["path"]
+            status, route, at = answer.status, scope["path"], time.perf_counter()
         else:
-            status, route = await self._through_app(scope, receive, send, headers, correlation_id)
-        self._services.telemetry.request(
-            method, route, status, time.perf_counter() - began, correlation_id
-        )
+            status, route, at = await self._through_app(
+                scope, receive, send, headers, correlation_id
+            )
+        self._services.telemetry.request(method, route, status, at - began, correlation_id)
 
     async def _through_app(
         self,
@@ -156,13 +156,15 @@ class Front:
         send: Send,
         headers: Headers,
         correlation_id: CorrelationId,
-    ) -> tuple[int, str]:
+    ) -> tuple[int, str, float]:
+        """The status, the route, and when it was answered: a stream of events, when it began."""
         status = 0
+        answered_at: float | None = None
         finished = overdue = False
         streams = asyncio.Event()
 
         async def tagged_send(message: Message) -> None:
-            nonlocal status, finished
+            nonlocal status, finished, answered_at
             if overdue:
                 return
             if message["type"] == "http.response.start":
@@ -170,6 +172,7 @@ class Front:
                 own = message.get("headers", ())
                 if _is_event_stream(own):
                     streams.set()
+                    answered_at = time.perf_counter()
                 cacheable = any(name == b"cache-control" for name, _ in own)
                 message["headers"] = [
                     *own,
@@ -198,7 +201,7 @@ class Front:
                 if not finished:
                     raise  # too late for another answer: the server cuts the connection
         route = scope.get("route")
-        return status, getattr(route, "path", "unmatched")
+        return status, getattr(route, "path", "unmatched"), answered_at or time.perf_counter()
 
     async def _in_time(self, answering: Coroutine[Any, Any, None], streams: asyncio.Event) -> None:
         """Wait for the application, not for ever. Any: as ``App``.
