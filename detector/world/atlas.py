@@ -62,6 +62,8 @@ class Spot(msgspec.Struct, frozen=True):
     ip: str
     geo: str
     """The ``geo`` member of a request line, as JSON."""
+    carrier: Carrier
+    city: City
 
 
 class Atlas:
@@ -159,7 +161,7 @@ def ipv4_spot(carrier: Carrier, city: City, block: int, host: int) -> Spot:
     third = (city.index * 40 + block % 40) % 256
     number = carrier.number
     ip = f"{_FIRST_OCTET + (number >> 8)}.{number & 255}.{third}.{host}"
-    return Spot(ip, geo_text(carrier, city))
+    return Spot(ip, geo_text(carrier, city), carrier, city)
 
 
 def ipv6_spot(carrier: Carrier, city: City, line: int, host: Sequence[int]) -> Spot:
@@ -168,6 +170,8 @@ def ipv6_spot(carrier: Carrier, city: City, line: int, host: Sequence[int]) -> S
     return Spot(
         f"2001:db8:{carrier.number << 4 | city.index:x}:{line:x}:{groups}",
         geo_text(carrier, city),
+        carrier,
+        city,
     )
 
 

@@ -115,16 +115,43 @@ def variant_of(kind: Kind, number: int) -> str:
     return variants[number % len(variants)]
 
 
-def elsewhere(atlas: Atlas, home: Access, dice: Random) -> Access:
-    """A network that is not the owner's: a data centre, another country, or a hijacked home."""
+class Owner(msgspec.Struct, frozen=True):
+    """What a thief may find out about the owner of what they stole.
+
+    Attributes:
+        near: The network that the owner is in just now.
+        device: The owner's device.
+        known: ASNs that the owner was ever seen in.
+    """
+
+    near: Access
+    device: Device
+    known: frozenset[int]
+
+
+def elsewhere(atlas: Atlas, owner: Owner, dice: Random) -> Access:
+    """A network that was never the owner's: a data centre, a household abroad or at home."""
+    while True:
+        place = _anywhere(atlas, owner.near.city, dice)
+        if place.carrier.asn not in owner.known:
+            return place
+
+
+def other_carrier(atlas: Atlas, owner: Owner, dice: Random) -> Access:
+    """A household in the owner's country, with a carrier that was never the owner's."""
+    country = atlas.country_of(owner.near.city)
+    carriers = [each for each in country.fixed if each.asn not in owner.known] or country.fixed
+    return access(dice.choice(carriers), dice.choice(country.cities), dice)
+
+
+def _anywhere(atlas: Atlas, city: City, dice: Random) -> Access:
     draw = dice.random()
-    country = atlas.country_of(home.city)
     if draw < 0.3:  # noqa: PLR2004
         return access(dice.choice(atlas.hosting), atlas.any_country(dice).cities[0], dice)
     if draw < 0.55:  # noqa: PLR2004
-        others = [each for each in country.fixed if each.asn != home.carrier.asn]
-        return access(dice.choice(others), dice.choice(country.cities), dice)
-    return abroad(atlas, home.city, dice)
+        country = atlas.country_of(city)
+        return access(dice.choice(country.fixed), dice.choice(country.cities), dice)
+    return abroad(atlas, city, dice)
 
 
 def abroad(atlas: Atlas, city: City, dice: Random, at_least_km: float = 0) -> Access:

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from detector.world.absences import long_ago
 from detector.world.atlas import Atlas, atlas
-from detector.world.attacks import Attack
+from detector.world.attacks import Attack, Owner
 from detector.world.campaigns import burst
 from detector.world.cast import Cast, cast_of
 from detector.world.intrusions import Intruder
@@ -84,8 +84,7 @@ def _apart_from_lives(cast: Cast, world: World, chart: Atlas) -> Iterator[Line]:
         yield from intruder.break_in(
             sleeper.user,
             f"{sleeper.user}.x",
-            sleeper.home,
-            sleeper.devices[0],
+            Owner(sleeper.home, sleeper.devices[0], frozenset({sleeper.home.carrier.asn})),
             world.start_ms + attack.day * DAY_MS,
             attack.day,
         )

@@ -3,8 +3,15 @@
 from random import Random
 
 from detector.world.atlas import Atlas
-from detector.world.attacks import Attack, Kind, abroad, elsewhere, other_device
-from detector.world.browsers import Device
+from detector.world.attacks import (
+    Attack,
+    Kind,
+    Owner,
+    abroad,
+    elsewhere,
+    other_carrier,
+    other_device,
+)
 from detector.world.lines import MINUTE_MS, SECOND_MS, Do, Line
 from detector.world.whereabouts import Access, access
 
@@ -23,16 +30,13 @@ class Intruder:
         self._dice = dice
         self._geo = geo
 
-    def break_in(
-        self, user: str, family: str, home: Access, owner: Device, owner_at: int, day: int
-    ) -> list[Line]:
+    def break_in(self, user: str, family: str, owner: Owner, owner_at: int, day: int) -> list[Line]:
         """Sign in and go on.
 
         Args:
             user: The victim.
             family: Name for the family that this opens.
-            home: The victim's line at home.
-            owner: The victim's device.
+            owner: What is known of them.
             owner_at: The owner's latest request, in milliseconds.
             day: Day of the world.
         """
@@ -41,24 +45,22 @@ class Intruder:
         if attack.kind is Kind.IMPOSSIBLE_TRAVEL:
             wait = dice.randint(8, 70) * MINUTE_MS
         at = owner_at + wait + dice.randrange(MINUTE_MS)
-        device = attack.device or other_device(owner, dice)
-        place = attack.place or self._place(home)
+        device = attack.device or other_device(owner.device, dice)
+        place = attack.place or self._place(owner)
         shown = device.client(place.ipv4(day), day, geo=self._geo)
         return opened_family(attack, user, family, shown, at, dice)
 
-    def _place(self, home: Access) -> Access:
-        attack, atlas, dice = self._attack, self._atlas, self._dice
+    def _place(self, owner: Owner) -> Access:
+        attack, atlas, dice, near = self._attack, self._atlas, self._dice, owner.near
         if attack.kind is Kind.IMPOSSIBLE_TRAVEL:
-            return abroad(atlas, home.city, dice, _FAR_KM)
+            return abroad(atlas, near.city, dice, _FAR_KM)
         if attack.variant == "other-country":
-            return abroad(atlas, home.city, dice)
+            return abroad(atlas, near.city, dice)
         if attack.variant == "same-carrier":  # a hijacked router in the victim's town
-            return access(home.carrier, home.city, dice)
+            return access(near.carrier, near.city, dice)
         if attack.variant == "same-country" or attack.kind is Kind.BOT:
-            country = atlas.country_of(home.city)
-            others = [each for each in country.fixed if each.asn != home.carrier.asn]
-            return access(dice.choice(others), dice.choice(country.cities), dice)
-        return elsewhere(atlas, home, dice)
+            return other_carrier(atlas, owner, dice)
+        return elsewhere(atlas, owner, dice)
 
 
 def opened_family(

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from detector.world.atlas import Atlas
-from detector.world.attacks import TOKEN_KINDS, Attack, Kind
+from detector.world.atlas import Atlas, Spot
+from detector.world.attacks import TOKEN_KINDS, Attack, Kind, Owner
 from detector.world.browsers import Device, Form, any_device
 from detector.world.intrusions import Intruder
 from detector.world.lines import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Do, Line
@@ -12,6 +12,7 @@ from detector.world.plan import World
 from detector.world.rhythm import ACCESS_TOKEN_MS, bouts_of_a_day, gap_after
 from detector.world.thefts import Session, Thief
 from detector.world.traps import Trap
+from detector.world.whereabouts import access
 
 _LATE_RETRY_PAUSE_MS = 13 * HOUR_MS
 """Two late retries in 24 hours are forgiven (design §5); no honest client here makes more."""
@@ -44,6 +45,8 @@ class Life:
         self._start_ms = world.start_ms
         self._dice = dice
         self._sessions: dict[int, Session] = {}
+        self._spot: Spot | None = None
+        self._known: set[int] = set()
         self._families = 0
         self._busy_until: dict[int, int] = {}
         self._activity = [dice.uniform(0.35, 0.95) for _ in range(8)]
@@ -120,7 +123,11 @@ class Life:
     def _client(self, device: Device, day: int, at: int) -> str | None:
         local = at - self._start_ms + self._person.country.offset_ms
         spot = self._person.where.spot(device, day, local, self._dice)
-        return None if spot is None else device.client(spot, day, geo=self._geo)
+        if spot is None:
+            return None
+        self._spot = spot
+        self._known.add(spot.carrier.asn)
+        return device.client(spot, day, geo=self._geo)
 
     def _sign_in(self, index: int, at: int, client: str, lines: list[Line]) -> None:
         dice, user, label = self._dice, self._person.user, self._person.trap.label
@@ -250,18 +257,20 @@ class Life:
         attack, thief, intruder = self._attack, self._thief, self._intruder
         if attack is None or thief is None or intruder is None or session.is_stolen:
             return
-        if session.generation < _STARTED:  # its owner has only just signed in anew
+        if (
+            self._spot is None or session.generation < _STARTED
+        ):  # its owner has only just signed in anew
             return
-        person = self._person
+        user = self._person.user
+        near = access(self._spot.carrier, self._spot.city, self._dice)
+        owner = Owner(near, device, frozenset(self._known))
         if attack.kind in TOKEN_KINDS:
-            struck = thief.strike(session, device, client, person.home, day, gap_ms)
+            struck = thief.strike(session, owner, client, day, gap_ms)
             if struck:  # the owner comes back after the thief's second request
                 second = struck[:2][-1].at + SECOND_MS
                 session.silent_until = max(session.silent_until, second)
         else:
-            struck = intruder.break_in(
-                person.user, f"{person.user}.x", person.home, device, session.last_at, day
-            )
+            struck = intruder.break_in(user, f"{user}.x", owner, session.last_at, day)
         if struck is not None:
             lines += struck
             self._waits_for_attack = False

@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 
 from detector.world.atlas import Atlas
-from detector.world.attacks import Attack, Kind, copied_device, elsewhere, other_device
+from detector.world.attacks import Attack, Kind, Owner, copied_device, elsewhere, other_device
 from detector.world.browsers import Device
 from detector.world.lines import HOUR_MS, MINUTE_MS, SECOND_MS, Do, Line
 from detector.world.whereabouts import Access, access
@@ -62,15 +62,14 @@ class Thief:
         self._geo = geo
 
     def strike(
-        self, session: Session, owner: Device, client: str, home: Access, day: int, gap_ms: int
+        self, session: Session, owner: Owner, client: str, day: int, gap_ms: int
     ) -> list[Line] | None:
         """Use what was stolen, after the owner's latest request.
 
         Args:
             session: The owner's session; marked as stolen.
-            owner: The owner's device.
+            owner: Whose it is.
             client: What the owner's latest request showed.
-            home: The owner's line at home.
             day: Day of the world.
             gap_ms: How long until the owner's next request today, as far as is known.
 
@@ -81,30 +80,30 @@ class Thief:
         soon = session.last_at + dice.randint(WINDOW_MS + 5_000, max(gap_ms // 4, 20_000))
         match attack.kind:
             case Kind.SLOW_THEFT if attack.variant == "stale":
-                return self._stale(session, owner, home, day, soon)
+                return self._stale(session, owner, day, soon)
             case Kind.SLOW_THEFT:
                 session.silent_until = session.last_at + dice.randint(20, 44) * HOUR_MS
                 soon = session.last_at + dice.randint(3, 14) * HOUR_MS
-                shown = self._shown(owner, home, day)
+                shown = self._shown(owner, day)
                 session.is_stolen = True
                 return self._chain(session, shown, soon, session.generation)
             case Kind.REUSE:
                 session.is_stolen = True
-                shown = self._shown(owner, home, day)
+                shown = self._shown(owner, day)
                 return [self._line(session, shown, soon, session.generation - 1)]
             case Kind.FUTURE_GENERATION:
                 session.is_stolen = True
-                shown = client if dice.random() < 0.5 else self._shown(owner, home, day)  # noqa: PLR2004
+                shown = client if dice.random() < 0.5 else self._shown(owner, day)  # noqa: PLR2004
                 return [self._line(session, shown, soon, session.generation + dice.randint(2, 40))]
             case Kind.LOCKSTEP | Kind.LATE_LOCKSTEP:
                 place = None
                 if attack.variant == "other-network":
-                    place = elsewhere(self._atlas, home, dice)
+                    place = elsewhere(self._atlas, owner, dice)
                 session.shadow = Shadow(attack, place, left=dice.randint(4, 8))
                 return []
             case _:
                 session.is_stolen = True
-                return self._chain(session, self._shown(owner, home, day), soon, session.generation)
+                return self._chain(session, self._shown(owner, day), soon, session.generation)
 
     def follow(self, session: Session, owner: Device, client: str, day: int) -> list[Line]:
         """Present what the owner has just presented, in lockstep."""
@@ -123,29 +122,30 @@ class Thief:
             shown = copy.client(shadow.place.ipv4(day), day, geo=self._geo)
         return [self._line(session, shown, session.last_at + wait, session.generation - 1)]
 
-    def _stale(
-        self, session: Session, owner: Device, home: Access, day: int, at: int
-    ) -> list[Line] | None:
+    def _stale(self, session: Session, owner: Owner, day: int, at: int) -> list[Line] | None:
         if not session.copied_generation:
             session.copied_generation = session.generation
             return None
         if session.generation < session.copied_generation + 2:
             return None
         session.is_stolen = True
-        shown = self._shown(owner, home, day)
+        shown = self._shown(owner, day)
         return [self._line(session, shown, at, session.copied_generation)]
 
-    def _shown(self, owner: Device, home: Access, day: int) -> str:
+    def _shown(self, owner: Owner, day: int) -> str:
         attack, dice = self.attack, self._dice
-        place = attack.place or elsewhere(self._atlas, home, dice)
-        device = attack.device or other_device(owner, dice)
+        place = attack.place or elsewhere(self._atlas, owner, dice)
+        device = attack.device or other_device(owner.device, dice)
         if attack.kind is Kind.REPLAY_ASN_UA:
             device = copied_device(
-                owner, day, hints="hints" in attack.variant, cookie="cookie" in attack.variant
+                owner.device,
+                day,
+                hints="hints" in attack.variant,
+                cookie="cookie" in attack.variant,
             )
         elif attack.kind is Kind.REPLAY_NEIGHBOUR or attack.variant == "owner-away":
-            place = access(home.carrier, home.city, dice)
-            device = copied_device(owner, day, hints=True, cookie=attack.variant == "cookie")
+            place = access(owner.near.carrier, owner.near.city, dice)
+            device = copied_device(owner.device, day, hints=True, cookie=attack.variant == "cookie")
         return device.client(place.ipv4(day), day, geo=self._geo)
 
     def _chain(self, session: Session, shown: str, at: int, generation: int) -> list[Line]:

@@ -245,6 +245,20 @@ def test_the_company_shares_one_address(requests: list[Request]) -> None:
     assert max(len(each) for each in users.values()) >= 8
 
 
+def test_a_thief_in_another_network_is_in_none_that_the_owner_was_ever_in(
+    requests: list[Request],
+) -> None:
+    owned: dict[str, set[int]] = {}
+
+    for request in requests:
+        if not request.family or request.geo is None:
+            continue
+        if request.label.startswith(("attack:replay-asn", "attack:lockstep:other")):
+            assert request.geo.asn not in owned[request.family], request
+        elif request.label.startswith("honest"):
+            owned.setdefault(request.family, set()).add(request.geo.asn)
+
+
 def test_impossible_travel_is_impossible(requests: list[Request]) -> None:
     cities = {(city.country, city.name): city for each in atlas().countries for city in each.cities}
     last_seen: dict[str, Request] = {}
