@@ -15,12 +15,14 @@ from infra.settings import SettingsError
 from infra.signing_key_set import NoSigningKeyError
 from infra.signing_keys import UnknownSigningKeyError
 from sessiontrail.commands import (
+    alerts,
     detect,
     events,
     kafka,
     keys,
     projections,
     relay,
+    rules,
     service,
     service_keys,
     sessions,
@@ -48,8 +50,10 @@ app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")
 app.add_typer(service_keys.app, name="service-keys")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
+app.add_typer(rules.app, name="rules")
 app.add_typer(world.app, name="world")
 
 _USER_ERRORS = (

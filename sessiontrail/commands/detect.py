@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import signal
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +14,9 @@ import uvloop
 from infra.detector_metrics import DetectorMetrics
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
+from sessiontrail.commands.backtest import backtest as play_history
 from sessiontrail.commands.beside import ensure_current, metrics_served
-from sessiontrail.commands.context import say
+from sessiontrail.commands.context import CommandError, say
 from sessiontrail.composition import open_store
 from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
@@ -25,9 +28,24 @@ def detect(
         int | None,
         typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port of HOST"),
     ] = None,
+    backtest: Annotated[
+        bool, typer.Option("--backtest", help="Play the stored history instead, changing nothing")
+    ] = False,
+    policy: Annotated[
+        Path | None, typer.Option(help="With --backtest: a policy file instead of the one in force")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="With --backtest: from when on, in UTC")
+    ] = None,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Read the log, flag what is suspicious, and do what the policy says; until Ctrl-C."""
+    if backtest:
+        play_history(policy, None if since is None else since.replace(tzinfo=UTC))
+        return
+    if policy is not None or since is not None:
+        msg = "--policy and --since go with --backtest"
+        raise CommandError(msg)
     settings = load_settings()
     configure_logging(settings.log_level.upper())
     metrics = DetectorMetrics()

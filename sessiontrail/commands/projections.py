@@ -1,12 +1,9 @@
 """``sessiontrail projections``: proving that the tables are the fold of the log, and rebuilding."""
 
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres import create_engine
@@ -20,6 +17,7 @@ from infra.projection_store import (
 from infra.sealing import DataKeys
 from infra.settings import load_settings
 from sessiontrail.commands.context import CommandError, run, say
+from sessiontrail.commands.progress import progress_bar
 from sessiontrail.databases import bring_up_to_date, database
 from sessiontrail.keys import key_ring
 
@@ -35,7 +33,7 @@ def verify() -> None:
     async def work() -> int:
         found = 0
         async with _owned_database() as (engine, data_keys):
-            with _progress("verifying") as progress:
+            with progress_bar("verifying") as progress:
                 async for difference in verify_projections(engine, data_keys, progress):
                     found += 1
                     if found <= _SHOWN:
@@ -58,7 +56,7 @@ def rebuild() -> None:
 
     async def work() -> list[Rebuilt]:
         async with _owned_database() as (engine, data_keys):
-            with _progress("rebuilding") as progress:
+            with progress_bar("rebuilding") as progress:
                 return await rebuild_projections(engine, data_keys, progress)
 
     try:
@@ -82,19 +80,3 @@ async def _owned_database() -> AsyncIterator[tuple[AsyncEngine, DataKeys]]:
             yield engine, DataKeys(keys.masters)
         finally:
             await engine.dispose()
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, where that is a terminal."""
-    bar = Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

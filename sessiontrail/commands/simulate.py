@@ -32,7 +32,7 @@ def simulate(
     json: Annotated[bool, typer.Option("--json", help="One JSON line for each line")] = False,
 ) -> None:
     """Play a file of requests through the rules, and say what would have happened."""
-    player = _player(_policy(policy))
+    player = _player(policy_from(policy))
     summary = Summary()
     with _opened(file) as lines:
         _play(player, lines, summary, as_json=json)
@@ -78,7 +78,12 @@ def _classified(network: Network) -> Network:
     )
 
 
-def _policy(file: Path | None) -> PlayedPolicy:
+def policy_from(file: Path | None) -> PlayedPolicy:
+    """The policy that a file says; without one, everything as it comes.
+
+    Raises:
+        CommandError: It cannot be read, or used.
+    """
     if file is None:
         return PlayedPolicy()
     try:
