@@ -36,7 +36,7 @@ _HTTP_PROBLEMS = {
     405: ProblemKind.METHOD_NOT_ALLOWED,
 }
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_ROUTES = (
+ROUTES = (
     login,
     reauthentication,
     sessions,
@@ -49,6 +49,7 @@ _ROUTES = (
     oauth_routes,
     operations,
 )
+"""Whatever FastAPI serves, in the order in which addresses are matched."""
 _DESCRIPTION = """\
 Event-sourced sessions for multi-device JWT authentication: short access tokens, refresh tokens
 that rotate at every use, sign-out of one device or all, and a history that nobody can rewrite.
@@ -74,7 +75,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     app.state.services = services
     app.state.client_reader = clients
     app.state.stream_places = alert_stream.StreamPlaces()
-    for module in _ROUTES:
+    for module in ROUTES:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)

@@ -456,7 +456,7 @@ def test_unknown_event(
         connection.execute(
             "INSERT INTO events (occurred_at, version, schema_version, event_id, correlation_id,"
             " stream, type, actor, data) VALUES (now(), 1, 1, gen_random_uuid(),"
-            " gen_random_uuid(), 'alert-of-the-future', 'AlertRaised', 'system', '{}')"
+            " gen_random_uuid(), 'portal-of-the-future', 'PortalOpened', 'system', '{}')"
         )
     add_service_key(shared_service, ServiceScope.CREATE_SESSIONS)
 
@@ -464,7 +464,7 @@ def test_unknown_event(
 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "'AlertRaised' version 1 is newer than this build knows" in done.stderr
+    assert "'PortalOpened' version 1 is newer than this build knows" in done.stderr
     printed = [json.loads(line)["position"] for line in done.stdout.splitlines()]
     assert printed == [event.position for event in log.after(0) if event.position <= before]
 

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from api import login, oauth_routes, operations, reauthentication, sessions, staff
+from api.app import ROUTES
 from api.problems import ProblemKind
 from domain.events.families import EndReason
 from domain.events.registry import Event
@@ -170,7 +170,7 @@ def test_the_documented_endpoints_are_those_that_there_are() -> None:
 
     served = {
         (method, route.path)
-        for module in (login, reauthentication, sessions, staff, oauth_routes, operations)
+        for module in ROUTES
         for route in module.router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
