@@ -211,7 +211,8 @@ class Life:
     def _bouts(self, index: int, device: Device, day: int, wanted: int) -> list[list[int]]:
         """When a device is used that day: bouts of requests, one each access token's life."""
         dice = self._dice
-        forced = self._is_targeted(day)
+        # The robbed come back, or nobody would ever learn of it.
+        forced = self._is_targeted(day) or self._is_robbed(index)
         is_idle = index not in self._sessions or dice.random() > self._activity[index % 8]
         if is_idle and not wanted and not forced:
             return []
