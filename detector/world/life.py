@@ -45,6 +45,7 @@ class Life:
         self._start_ms = world.start_ms
         self._dice = dice
         self._sessions: dict[int, Session] = {}
+        self._last_strike_day = world.days - 3  # the owner has time to come back
         self._spot: Spot | None = None
         self._known: set[int] = set()
         self._families = 0
@@ -114,7 +115,9 @@ class Life:
 
     def _is_targeted(self, day: int) -> bool:
         attack = self._attack
-        return self._waits_for_attack and attack is not None and day >= attack.day
+        if not self._waits_for_attack or attack is None:
+            return False
+        return attack.day <= day <= self._last_strike_day
 
     def _is_robbed(self, index: int) -> bool:
         session = self._sessions.get(index)
@@ -230,7 +233,7 @@ class Life:
     def _strike_point(self, index: int, day: int, bouts: list[list[int]]) -> tuple[int, int] | None:
         """After which of the day's requests the attack comes; None for not today."""
         attack = self._attack
-        if not self._waits_for_attack or attack is None or index or not bouts or day < attack.day:
+        if attack is None or not self._is_targeted(day) or index or not bouts:
             return None
         known = self._sessions.get(0)
         if known is None or known.generation < _STARTED:
@@ -258,9 +261,7 @@ class Life:
         attack, thief, intruder = self._attack, self._thief, self._intruder
         if attack is None or thief is None or intruder is None or session.is_stolen:
             return
-        if (
-            self._spot is None or session.generation < _STARTED
-        ):  # its owner has only just signed in anew
+        if self._spot is None or session.generation < _STARTED:  # only just signed in anew
             return
         user = self._person.user
         near = access(self._spot.carrier, self._spot.city, self._dice)
