@@ -1,10 +1,8 @@
 """Playing requests: what the service would have answered, found and done, one request at a time."""
 
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
 
 import msgspec
 
@@ -15,10 +13,10 @@ from detector.observations import Failures, Kind, Observation
 from detector.observing import observe
 from detector.policy import RulesInForce
 from detector.rulebook import Rulebook
+from detector.simulation.evidence import Evidence
 from detector.simulation.families import Families, PlayedFamily, end_session, require_step_up
 from detector.simulation.policy_file import PlayedPolicy
 from detector.simulation.requests import (
-    Geo,
     Login,
     LoginFailed,
     Logout,
@@ -27,7 +25,6 @@ from detector.simulation.requests import (
     VerdictGiven,
     instant_of,
 )
-from domain.client import network_of
 from domain.detection import Response
 from domain.events.families import (
     EndReason,
@@ -36,13 +33,9 @@ from domain.events.families import (
     RefreshTokenRotated,
     RefreshTokenUnrecognised,
 )
-from domain.evidence import DeviceReader, Network, NetworkLookup
 from domain.family_decisions import RevokeFamily
 from domain.ids import EventId, FamilyId, UserId
 from domain.refusals import Refusal
-
-_IPV6_MARK = ":"
-_TOLD_RADIUS_KM = 25
 
 
 class Result(StrEnum):
@@ -84,30 +77,23 @@ class Player:
         self,
         rules: Rulebook,
         policy: PlayedPolicy,
-        devices: DeviceReader,
-        networks: NetworkLookup,
-        classify: Callable[[Network], Network],
+        evidence: Evidence,
     ) -> None:
         """Start with nobody known.
 
         Args:
             rules: The rules.
             policy: What to play under.
-            devices: Tells devices from user agents and hints.
-            networks: Tells where addresses are, for requests that do not say.
-            classify: Marks what is hosting or satellite, for requests that do.
+            evidence: Tells what is known of clients.
         """
         self._rules = RulesInForce(rules, policy.detection)
         self._session_policy = policy.session
-        self._devices = devices
-        self._networks = networks
-        self._classify = classify
+        self._evidence = evidence
         self._memory = Memory()
         self._families = Families(policy.session)
         self._breaker = Breaker()
         self._acting: dict[str, _Acting] = {}
         self._clock = datetime.min.replace(tzinfo=UTC)
-        self._told_network = lru_cache(maxsize=10_000)(self._told)
 
     def play(self, number: int, request: Request) -> Played:
         """Play one request.
@@ -294,27 +280,8 @@ class Player:
             family_id=None if family is None else FamilyId(family),
             generation=generation,
             client=client,
-            network=self._told_network(client.ip, request.geo),
-            device=self._devices.device(client),
-        )
-
-    def _told(self, ip: str | None, geo: Geo | None) -> Network:
-        if geo is None:
-            return self._networks.network(ip)
-        return self._classify(
-            Network(
-                prefix=None if ip is None else network_of(ip),
-                version=6 if ip is not None and _IPV6_MARK in ip else 4,
-                asn=geo.asn,
-                as_org=geo.as_org,
-                country=geo.country,
-                city=geo.city,
-                latitude=geo.lat,
-                longitude=geo.lon,
-                radius_km=_TOLD_RADIUS_KM if geo.radius_km is None else geo.radius_km,
-                anonymous=geo.anonymous,
-                hosting=geo.hosting,
-            )
+            network=self._evidence.network(client.ip, request.geo),
+            device=self._evidence.device(client),
         )
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
-from msgspec.structs import replace
 from rich.table import Table
 
 from detector.rulebook import rulebook
@@ -14,12 +13,9 @@ from detector.simulation.player import Player
 from detector.simulation.policy_file import PlayedPolicy, PolicyFileError, read_policy
 from detector.simulation.requests import BadLineError, read_request
 from detector.simulation.summary import Summary
-from domain.evidence import Network
-from infra.geoip import GeoIp
-from infra.hosting_networks import is_hosting, is_satellite
 from infra.settings import load_settings
-from infra.user_agents import UserAgents
 from sessiontrail.commands.context import CommandError, print_table, say
+from sessiontrail.detector import evidence_of_files
 
 _BUFFER = 1 << 20
 
@@ -32,9 +28,9 @@ def simulate(
     json: Annotated[bool, typer.Option("--json", help="One JSON line for each line")] = False,
 ) -> None:
     """Play a file of requests through the rules, and say what would have happened."""
-    player = _player(policy_from(policy))
+    player = Player(rulebook(), policy_from(policy), evidence_of_files(load_settings()))
     summary = Summary()
-    with _opened(file) as lines:
+    with opened_requests(file) as lines:
         _play(player, lines, summary, as_json=json)
     if not json:
         _print(summary)
@@ -63,21 +59,6 @@ def _play(player: Player, lines: BinaryIO, summary: Summary, *, as_json: bool) -
     out.flush()
 
 
-def _player(policy: PlayedPolicy) -> Player:
-    settings = load_settings()
-    networks = GeoIp(settings.geoip_city, settings.geoip_asn, settings.geoip_anonymous)
-    return Player(rulebook(), policy, UserAgents(), networks, _classified)
-
-
-def _classified(network: Network) -> Network:
-    known = network.asn, network.as_org
-    return replace(
-        network,
-        hosting=network.hosting or is_hosting(*known),
-        satellite=network.satellite or is_satellite(*known),
-    )
-
-
 def policy_from(file: Path | None) -> PlayedPolicy:
     """The policy that a file says; without one, everything as it comes.
 
@@ -96,7 +77,12 @@ def policy_from(file: Path | None) -> PlayedPolicy:
         raise CommandError(msg) from error
 
 
-def _opened(file: Path) -> BinaryIO:
+def opened_requests(file: Path) -> BinaryIO:
+    """A request file, or standard input for ``-``.
+
+    Raises:
+        CommandError: It cannot be read.
+    """
     if str(file) == "-":
         return sys.stdin.buffer
     try:
