@@ -17,8 +17,8 @@ from detector.observations import Observation
 TOTAL = "all"
 """The key that counts every sign-in; its children are users."""
 _REMEMBERED = (16, 12, 12, 16, 12, 8, 4)
-"""How many values of each level a user is remembered with. Each has its own room: a telephone with a
-new address every day does not push out the country that its owner was in last summer."""
+"""How many values of each level a user is remembered with. Each has its own room: a telephone with
+a new address every day does not push out the country that its owner was in last summer."""
 _IPV6 = 6
 
 
@@ -97,7 +97,9 @@ def features_of(seen: Observation) -> Features:
     return Features(
         (
             f"ip:{ip or '?'}",
-            f"asn:{network.asn if network.asn is not None else '?'}",
+            f"asn:{network.asn}"
+            if network.asn is not None
+            else f"range:{range_of(network.prefix)}",
             f"country:{network.country or '?'}",
         ),
         (
@@ -107,6 +109,19 @@ def features_of(seen: Observation) -> Features:
             f"form:{device.form}",
         ),
     )
+
+
+@lru_cache(maxsize=8192)
+def range_of(prefix: str | None) -> str:
+    """The /16 (of IPv6, the /32) that stands for an autonomous system where none is known.
+
+    >>> range_of("203.0.113.0/24"), range_of("2001:db8:1:2::/64"), range_of(None)
+    ('203.0', '2001:db8', '?')
+    """
+    if prefix is None:
+        return "?"
+    mark = ":" if ":" in prefix else "."
+    return mark.join(prefix.split(mark, 2)[:2])
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,33 @@
+"""When failed sign-ins are an attack: what several rules ask of the crowd's counts."""
+
+from detector.crowd_states import SourceState, SprayState
+from detector.rule import Parameters
+
+STUFFING: Parameters = {"min_tries": 25, "min_accounts": 15, "max_each": 5}
+"""Elastic's figures, but for the tries each: two there, which a second list exceeds."""
+SPRAYING: Parameters = {"min_tries": 25, "min_accounts": 8, "min_sources": 5, "max_each": 5}
+
+
+def is_stuffing(source: SourceState, now: float, parameters: Parameters) -> bool:
+    """Whether one source tries many accounts, a few times each."""
+    return (
+        source.tries.total(now) >= parameters["min_tries"]
+        and source.tries.accounts(now, parameters["max_each"]) >= parameters["min_accounts"]
+    )
+
+
+def is_spraying(spray: SprayState, sign_ins: int, now: float, parameters: Parameters) -> bool:
+    """Whether many sources try many accounts, a few times each, and not as people mistype.
+
+    Args:
+        spray: Failures from everywhere.
+        sign_ins: Sign-ins in the hour that they are counted over.
+        now: When, in seconds since 1970.
+        parameters: The thresholds.
+    """
+    return (
+        spray.accounts.total(now) >= parameters["min_tries"]
+        and spray.unexpected(now, sign_ins) >= parameters["min_tries"] // 2
+        and spray.accounts.accounts(now, parameters["max_each"]) >= parameters["min_accounts"]
+        and spray.sources.accounts(now, parameters["max_each"] * 1000) >= parameters["min_sources"]
+    )

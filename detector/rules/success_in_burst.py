@@ -1,0 +1,58 @@
+"""A sign-in succeeds from a source that is trying other people's passwords."""
+
+from detector.bursts import SPRAYING, STUFFING, is_spraying, is_stuffing
+from detector.findings import Fact, Signal, Subject
+from detector.observations import Kind
+from detector.rule import Description, Parameters, UserRule
+from detector.sighting import Sighting
+from detector.sign_in_risk import risk_of
+from domain.detection import Response, Severity
+
+_IN_BURST = 80
+
+
+def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
+    seen, crowd = sighting.seen, sighting.crowd
+    if crowd is None or sighting.cookie_is_known or not sighting.prefix_is_new:
+        return None
+    now, source = seen.second, seen.network.prefix or "?"
+    stuffs = is_stuffing(crowd.source, now, {**STUFFING, **parameters})
+    sprays = (
+        not stuffs
+        and crowd.source.tries.accounts(now, SPRAYING["max_each"]) >= parameters["min_sprayed"]
+        and crowd.spray.sources.of(source, now) > 0
+        and is_spraying(crowd.spray, crowd.sign_ins, now, SPRAYING)
+    )
+    if not stuffs and not sprays:
+        return None
+    tries = crowd.source.tries.total(now)
+    facts = [Fact("failures_from_there", _IN_BURST, f"{tries} failures within an hour")]
+    risk = risk_of(sighting)
+    if risk is not None:
+        facts.extend(fact for fact in risk.facts if fact.code != "failures_from_there")
+    is_theft = stuffs and sighting.device_is_new
+    return Signal(
+        tuple(facts),
+        severity=Severity.CRITICAL if is_theft else None,
+        response=Response.REVOKE_SESSION if is_theft else None,
+        score=None if risk is None else risk.points,
+    )
+
+
+RULE = UserRule(
+    about=Description(
+        name="success-in-burst",
+        title="Success within a burst of failures",
+        looks_for="A sign-in from a network that is new to the user and is just now failing to "
+        "sign in as many others (stuffing), or takes part in a spray.",
+        why="One of the tried passwords was right.",
+        techniques=("T1110.004", "T1110.003", "T1078"),
+        false_positives=("Somebody who shares the attacker's address: a hotel, a carrier's NAT.",),
+        severity=Severity.HIGH,
+        response=Response.STEP_UP,
+        subject=Subject.USER,
+        parameters={"min_tries": 25, "min_accounts": 15, "max_each": 5, "min_sprayed": 2},
+    ),
+    kinds=frozenset({Kind.SIGN_IN}),
+    look=_look,
+)

@@ -1,0 +1,1 @@
+"""The detector, without I/O: what is counted, scored, judged and learned."""

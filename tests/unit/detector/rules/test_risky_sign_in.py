@@ -1,0 +1,89 @@
+from detector.findings import Response
+from detector.rules.new_device import RULE as NEW_DEVICE
+from detector.rules.risky_sign_in import RULE
+from tests.unit.detector.builders import (
+    DAY,
+    HOSTING,
+    HOUR,
+    LAPTOP,
+    OSLO,
+    OSLO_MOBILE,
+    OTHER_PHONE,
+    PHONE,
+    SCRIPT,
+    TOKYO,
+    Watch,
+)
+
+
+def test_everyday_sign_ins_are_not_even_recorded() -> None:
+    watch = Watch(RULE)
+    watch.populate()
+    watch.settle("ada", OSLO, LAPTOP)
+
+    assert watch.sign_in("ada", OSLO, LAPTOP) == []
+
+
+def test_a_first_sign_in_has_no_risk() -> None:
+    watch = Watch(RULE)
+    watch.populate()
+
+    assert watch.sign_in("ada", TOKYO, PHONE) == []
+
+
+def test_what_is_unusual_in_every_way_is_said_loudly_of_people_hardly_known() -> None:
+    watch = Watch(RULE)
+    watch.populate()
+    watch.sign_in("ada", OSLO, LAPTOP)
+    watch.wait(DAY)
+
+    (finding,) = watch.sign_in("ada", HOSTING, SCRIPT)
+
+    assert finding.response.rank >= Response.ALERT.rank
+    assert finding.score is not None
+    assert finding.score >= 62
+
+
+def test_what_another_rule_says_loudly_is_only_put_on_record() -> None:
+    watch = Watch(RULE, NEW_DEVICE)
+    watch.populate()
+    watch.settle("ada", OSLO, LAPTOP)
+
+    loud, quiet = watch.sign_in("ada", HOSTING, SCRIPT)
+
+    assert (loud.rule, quiet.rule) == ("new-device", "risky-sign-in")
+    assert quiet.response is Response.RECORD
+    assert quiet.score == loud.score
+
+
+def test_scores_rank_sign_ins_by_how_little_they_fit() -> None:
+    def score_of(network: object, device: object) -> float:
+        watch = Watch(RULE)
+        watch.populate()
+        watch.settle("ada", OSLO, LAPTOP)
+        watch.wait(HOUR)
+        findings = watch.sign_in("ada", network, device)  # type: ignore[arg-type] - as given
+        return findings[0].score or 0.0 if findings else 0.0
+
+    usual = score_of(OSLO, LAPTOP)
+    new_phone_at_home = score_of(OSLO, OTHER_PHONE)
+    laptop_on_a_journey = score_of(TOKYO, LAPTOP)
+    other_network = score_of(OSLO_MOBILE, OTHER_PHONE)
+    abroad = score_of(TOKYO, OTHER_PHONE)
+    script_in_a_data_centre = score_of(HOSTING, SCRIPT)
+
+    assert usual <= new_phone_at_home < other_network < abroad
+    assert laptop_on_a_journey < abroad
+    assert usual < script_in_a_data_centre
+
+
+def test_every_fact_says_what_it_weighs_and_the_weights_make_the_score() -> None:
+    watch = Watch(RULE)
+    watch.populate()
+    watch.sign_in("ada", OSLO, LAPTOP)
+    watch.wait(DAY)
+
+    (finding,) = watch.sign_in("ada", HOSTING, SCRIPT)
+
+    assert finding.score is not None
+    assert abs(50 + sum(fact.weight for fact in finding.facts) - finding.score) < 1
