@@ -24,9 +24,6 @@ from infra.tail import Place, newest_place
 _POLL_S = 0.25
 _KEPT_S = 30.0
 _KEPT_CHANGES = 1_000
-_WINDOW = 500
-_MAX_EVENTS_BEHIND = 200_000
-"""How much of the log is searched for somebody who comes back: some tenths of a second's work."""
 _MAX_CURSOR_CHARS = 41
 """Two 64-bit numbers and a dash; what is longer is none of ours."""
 
@@ -44,26 +41,30 @@ SELECT transaction_id, position, stream, type
  LIMIT %(limit)s
 """
 
-_TOO_MANY = """
-SELECT count(*) FROM (
-  SELECT FROM events
-   WHERE transaction_id >= %s::text::xid8 AND transaction_id <= %s::text::xid8
-   LIMIT %s
-) AS behind
-"""
-
 
 class AlertFeed:
     """``api.ports.AlertFeed`` over PostgreSQL."""
 
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        window: int = 500,
+        max_events_behind: int = 200_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Read through this pool.
 
         Args:
             engine: The pool.
+            window: How many events are read at a time.
+            max_events_behind: How much of the log is searched for somebody who comes back: by
+                default some tenths of a second's work.
             clock: Seconds, never backwards.
         """
         self._engine = engine
+        self._window = window
+        self._max_events_behind = max_events_behind
         self._queries = PostgresAlertQueries(engine)
         self._clock = clock
         self._listeners = 0
@@ -124,7 +125,9 @@ class AlertFeed:
             if cursor is None:
                 return _cursor_of(newest), True
             place = _place_of(cursor)
-            if place is None or place > newest or await _too_far(connection, place, newest):
+            if place is None or place > newest:
+                return _cursor_of(newest), False
+            if await _more_between(connection, place, newest, self._max_events_behind):
                 return _cursor_of(newest), False
         return cursor, True
 
@@ -212,7 +215,7 @@ class AlertFeed:
                     "after_position": after.position,
                     "upto_transaction": str(upto.transaction_id),
                     "upto_position": upto.position,
-                    "limit": _WINDOW,
+                    "limit": self._window,
                 },
                 binary=True,
             )
@@ -228,18 +231,21 @@ class AlertFeed:
             AlertChange(_cursor_of(places[alert_id]), tuple(types[alert_id]), alerts[alert_id])
             for alert_id in sorted(alerts, key=places.__getitem__)
         )
-        end = Place(*records[-1][:2]) if len(records) == _WINDOW else upto
+        end = Place(*records[-1][:2]) if len(records) == self._window else upto
         return AlertChanges(changes, _cursor_of(end))
 
 
-async def _too_far(connection: Connection, place: Place, newest: Place) -> bool:
+async def _more_between(connection: Connection, place: Place, newest: Place, most: int) -> bool:
+    """Whether more events than that lie between two places; it counts no further."""
     cursor = await connection.execute(
-        _TOO_MANY,
-        (str(place.transaction_id), str(newest.transaction_id), _MAX_EVENTS_BEHIND + 1),
+        "SELECT count(*) FROM (SELECT FROM events"
+        " WHERE transaction_id >= %s::text::xid8 AND transaction_id <= %s::text::xid8"
+        " LIMIT %s) AS behind",
+        (str(place.transaction_id), str(newest.transaction_id), most + 1),
         binary=True,
     )
     record = await cursor.fetchone()
-    return record is None or record[0] > _MAX_EVENTS_BEHIND
+    return record is None or record[0] > most
 
 
 def _cursor_of(place: Place) -> str:
