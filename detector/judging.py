@@ -102,14 +102,7 @@ def _learn(
         case Kind.REFRESH | Kind.RETRY | Kind.LATE_RETRY:
             if trace is None:
                 return profile, begin_trace(user_id, seen)
-            if seen.kind is Kind.REFRESH:
-                trace = with_interval(trace, seen.second)
-            elif seen.kind is Kind.LATE_RETRY:
-                trace = with_late_retry(trace, seen)
-            trace = follow(trace, seen)
-            if alerted:
-                return set_aside(profile, seen), doubted(trace)
-            return profile if trace.doubted else learn_whereabouts(profile, seen), trace
+            return _learn_refresh(profile, trace, seen, alerted=alerted)
         case Kind.STEPPED_UP:
             learned = vouched_for(profile, str(seen.family_id), seen.second)
             learned = learn_whereabouts(learned, seen)
@@ -123,3 +116,16 @@ def _learn(
             return profile, None
         case _:
             return profile, trace
+
+
+def _learn_refresh(
+    profile: UserProfile, trace: FamilyTrace, seen: Observation, *, alerted: bool
+) -> tuple[UserProfile, FamilyTrace]:
+    if seen.kind is Kind.REFRESH:
+        trace = with_interval(trace, seen.second)
+    elif seen.kind is Kind.LATE_RETRY:
+        trace = with_late_retry(trace, seen)
+    trace = follow(trace, seen)
+    if alerted:
+        return set_aside(profile, seen), doubted(trace)
+    return profile if trace.doubted else learn_whereabouts(profile, seen), trace

@@ -7,6 +7,12 @@ from detector.profile import Anchor
 from domain.evidence import Network
 
 _EARTH_KM = 6371.0
+_SAME_REGION_KM = 100.0
+"""Nearer than this, two answers of a database may be one place."""
+_FLIGHT_KMH, _AIRPORTS_H = 900.0, 2.0
+_TRAIN_KMH, _STATIONS_H = 300.0, 0.5
+_USUAL_FLIGHT_KMH, _USUAL_AIRPORTS_H = 800.0, 3.0
+_USUAL_ROAD_KMH = 130.0
 
 
 class Travel(NamedTuple):
@@ -24,6 +30,26 @@ class Travel(NamedTuple):
     def kmh(self) -> float:
         """The least speed that it took."""
         return self.km / self.hours if self.hours > 0 else (math.inf if self.km > 0 else 0.0)
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether neither the fastest train nor a flight, airports included, is so fast.
+
+        >>> Travel(380, 1).is_impossible, Travel(380, 2).is_impossible, Travel(90, 0).is_impossible
+        (True, False, False)
+        >>> Travel(7000, 9).is_impossible, Travel(7000, 10).is_impossible
+        (True, False)
+        """
+        return self.km >= _SAME_REGION_KM and self.hours < min(
+            self.km / _FLIGHT_KMH + _AIRPORTS_H, self.km / _TRAIN_KMH + _STATIONS_H
+        )
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether it takes a motorway without a stop, or a flight that one only just catches."""
+        return self.km >= _SAME_REGION_KM and self.hours < min(
+            self.km / _USUAL_FLIGHT_KMH + _USUAL_AIRPORTS_H, self.km / _USUAL_ROAD_KMH
+        )
 
 
 def great_circle_km(one: tuple[float, float], other: tuple[float, float]) -> float:

@@ -3,26 +3,26 @@
 from detector.findings import Fact, Signal, Subject
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
-from detector.sighting import Sighting, asn_key
+from detector.sighting import Sighting
+from detector.suspicions import anchor_name, name_of
 from domain.detection import Response, Severity
+
+_CERTAIN = 100
 
 
 def _look(sighting: Sighting, _: Parameters) -> Signal:
     seen = sighting.seen
-    behind = seen.current_generation - seen.generation
-    facts = [Fact("replaced_token", 100, f"{behind} generations old", "the current one")]
+    behind = max(1, seen.current_generation - seen.generation)
+    facts = [Fact("replaced_token", _CERTAIN, f"{behind} generations old", "the current one")]
+    # The rest does not make it any surer: it tells an analyst which of the two came now.
     if sighting.device_changed and sighting.trace is not None:
         facts.append(Fact("other_device", 0, seen.device.signature, sighting.trace.device))
-    if sighting.network_changed and sighting.family_anchor is not None:
-        usual = sighting.family_anchor
-        facts.append(
-            Fact(
-                "other_network",
-                0,
-                asn_key(seen.network) or seen.network.prefix or "",
-                f"as{usual.asn}" if usual.asn is not None else usual.prefix or "",
-            )
-        )
+    if sighting.network_changed:
+        usual = anchor_name(sighting.latest_family_anchor)
+        facts.append(Fact("other_network", 0, name_of(seen.network), usual))
+    if sighting.trace is not None and sighting.trace.late_retries:
+        lately = f"{len(sighting.trace.late_retries)} before"
+        facts.append(Fact("late_retries", 0, lately))
     return Signal(tuple(facts))
 
 
@@ -31,8 +31,8 @@ RULE = UserRule(
         name="refresh-token-reuse",
         title="Refresh token reuse",
         looks_for=(
-            "A refresh token that was replaced before, presented again: not the same client's retry "
-            "of the immediate predecessor."
+            "A refresh token that was replaced before, presented again: not the same client's "
+            "retry of the immediate predecessor."
         ),
         why=(
             "Two parties hold tokens of one session. Nobody can tell which of them is the owner, "

@@ -13,6 +13,7 @@ from detector.rule import Rule
 from detector.rulebook import Rulebook
 from domain.client import ClientContext
 from domain.detection import Verdict
+from domain.detection_policy import NO_POLICY, DetectionPolicy
 from domain.evidence import UNKNOWN_NETWORK, Device, Network
 from domain.ids import EventId, FamilyId, UserId
 
@@ -71,10 +72,10 @@ SCRIPT = Device(form="other", browser="Python Requests", browser_version=2)
 class Watch:
     """The detector with some rules, and a clock that tests turn forward."""
 
-    def __init__(self, *rules: Rule) -> None:
+    def __init__(self, *rules: Rule, policy: DetectionPolicy = NO_POLICY) -> None:
         self.memory = Memory()
         self.now = START
-        self._rules = RulesInForce(Rulebook(rules))
+        self._rules = RulesInForce(Rulebook(rules), policy)
         self._numbers = count(1)
 
     def wait(self, seconds: float) -> None:
