@@ -1,12 +1,14 @@
 """Clients of kafka-python: connected with patience that we know, and without leftovers. Blocks."""
 
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import kafka
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from infra.kafka_access import KafkaAccess, KafkaAwayError
 
@@ -44,6 +46,25 @@ def connect(access: KafkaAccess, make: Callable[..., _ClientT], **options: objec
         raise
 
 
+class _TidySockets(KafkaNetSocket):  # type: ignore[misc]  # kafka-python has no types
+    """Connects directly, and closes a socket that does not connect: kafka-python leaves it open.
+
+    How its sockets are made can only be chosen by the scheme of a proxy.
+    """
+
+    SCHEMES = ("direct",)
+
+    async def sock_connect(
+        self, net: object, sock: socket.socket, sockaddr: object, timeout_at: float | None = None
+    ) -> socket.socket:
+        try:
+            connected: socket.socket = await super().sock_connect(net, sock, sockaddr, timeout_at)
+        except BaseException:
+            sock.close()
+            raise
+        return connected
+
+
 def ensure_topic(access: KafkaAccess) -> None:
     """Make the topic, unless it is there.
 
@@ -79,6 +100,7 @@ def _options(access: KafkaAccess) -> dict[str, Any]:  # Any: options of kafka-py
         "request_timeout_ms": _REQUEST_MS,
         "reconnect_backoff_max_ms": 1000,
         "security_protocol": access.security_protocol,
+        "proxy_url": f"{_TidySockets.SCHEMES[0]}://",
     }
     if access.ca_file is not None:
         options["ssl_cafile"] = str(access.ca_file)

@@ -34,8 +34,8 @@ class Message(msgspec.Struct, frozen=True):
     value: bytes
 
 
-class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a message, in the order in which they are written."""
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A message's fields, in the order in which they are written; the event's own not read yet."""
 
     position: int
     transaction_id: int
@@ -52,9 +52,14 @@ class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
     data: msgspec.Raw
     personal: bytes | None  # base64 in JSON
 
+    @property
+    def place(self) -> Place:
+        """The event's place in the log's order."""
+        return Place(self.transaction_id, self.position)
+
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Envelope).decode
+_decode = msgspec.json.Decoder(Envelope).decode
 
 
 def message_of(record: tuple[Any, ...]) -> Message:  # Any: a row as it came
@@ -63,7 +68,7 @@ def message_of(record: tuple[Any, ...]) -> Message:  # Any: a row as it came
         position, transaction_id, stream, version, event_id, type_, schema_version, occurred_at,
         subject_id, actor, correlation_id, causation_id, data, personal,
     ) = record  # fmt: skip
-    envelope = _Envelope(
+    envelope = Envelope(
         position=position,
         transaction_id=transaction_id,
         stream=stream,
@@ -86,15 +91,26 @@ def message_of(record: tuple[Any, ...]) -> Message:  # Any: a row as it came
     )
 
 
-def recorded_event(value: bytes) -> RecordedEvent:
+def envelope_of(value: bytes) -> Envelope:
+    """The fields of a message, also of one with an event that this build does not know.
+
+    Raises:
+        MalformedMessageError: It is no message of ours.
+    """
+    try:
+        return _decode(value)
+    except msgspec.MsgspecError as error:
+        msg = f"a message on the topic is none of ours: {error}"
+        raise MalformedMessageError(msg) from error
+
+
+def event_of(envelope: Envelope) -> RecordedEvent:
     """The event that a message carries, its personal part still sealed.
 
     Raises:
         UnknownEventError: A newer build wrote it.
         MalformedEventError: Its data does not fit its type.
-        MalformedMessageError: It is no message of ours.
     """
-    envelope = _envelope(value)
     return recorded(
         (
             envelope.position,
@@ -113,21 +129,3 @@ def recorded_event(value: bytes) -> RecordedEvent:
             envelope.personal,
         )
     )
-
-
-def place_of(value: bytes) -> Place:
-    """The place in the log of the event that a message carries, even of an unknown type.
-
-    Raises:
-        MalformedMessageError: It is no message of ours.
-    """
-    envelope = _envelope(value)
-    return Place(envelope.transaction_id, envelope.position)
-
-
-def _envelope(value: bytes) -> _Envelope:
-    try:
-        return _decode(value)
-    except msgspec.MsgspecError as error:
-        msg = f"a message on the topic is none of ours: {error}"
-        raise MalformedMessageError(msg) from error

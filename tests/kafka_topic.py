@@ -9,7 +9,7 @@ from kafka.structs import TopicPartition
 
 from domain.events.envelope import RecordedEvent
 from infra.kafka_access import KafkaAccess
-from infra.kafka_messages import place_of, recorded_event
+from infra.kafka_messages import envelope_of, event_of
 from infra.tail import START
 
 
@@ -60,8 +60,8 @@ def seen_once(messages: Sequence[OnTopic]) -> list[RecordedEvent]:
     reached = dict.fromkeys((message.partition for message in messages), START)
     taken: list[RecordedEvent] = []
     for message in messages:
-        place = place_of(message.value)
-        if place > reached[message.partition]:
-            reached[message.partition] = place
-            taken.append(recorded_event(message.value))
+        envelope = envelope_of(message.value)
+        if envelope.place > reached[message.partition]:
+            reached[message.partition] = envelope.place
+            taken.append(event_of(envelope))
     return sorted(taken, key=lambda event: (event.transaction_id, event.position))

@@ -26,11 +26,6 @@ from tests.kafka_topic import messages_on, seen_once
 
 DEADLINE_S = 30.0
 
-pytestmark = pytest.mark.filterwarnings(
-    # kafka-python leaves sockets that could not connect to the garbage collector.
-    "ignore:unclosed <socket:ResourceWarning"
-)
-
 
 @pytest.fixture
 def accounts(engine: AsyncEngine, data_keys: DataKeys) -> Accounts:

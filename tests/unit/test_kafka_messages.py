@@ -11,7 +11,7 @@ from domain.events.families import RefreshTokenReused
 from domain.events.keys import SigningKeyCreated
 from domain.events.personal import Sealed
 from domain.events.registry import MalformedEventError, UnknownEventError
-from infra.kafka_messages import MalformedMessageError, message_of, place_of, recorded_event
+from infra.kafka_messages import MalformedMessageError, envelope_of, event_of, message_of
 from infra.tail import Place, recorded
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kafka"
@@ -69,13 +69,13 @@ def test_the_bytes_on_the_topic_stay_as_they_are(name: str) -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_yesterdays_bytes_read_as_the_event_that_the_log_holds(name: str) -> None:
-    read = recorded_event((GOLDEN / f"{name}.json").read_bytes())
+    read = event_of(envelope_of((GOLDEN / f"{name}.json").read_bytes()))
 
     assert read == recorded(ROWS[name])
 
 
 def test_a_message_read_back_is_sealed_and_typed() -> None:
-    read = recorded_event(message_of(ROW).value)
+    read = event_of(envelope_of(message_of(ROW).value))
 
     assert isinstance(read.event, RefreshTokenReused)
     assert read.personal == Sealed(ROW[4], ROW[13])
@@ -90,7 +90,7 @@ def test_the_key_is_the_subject_or_else_the_stream() -> None:
 def test_fields_that_a_later_relay_adds_are_passed_over() -> None:
     later = b'{"tenant":"acme",' + message_of(ROW_WITHOUT).value[1:]
 
-    assert isinstance(recorded_event(later).event, SigningKeyCreated)
+    assert isinstance(event_of(envelope_of(later)).event, SigningKeyCreated)
 
 
 def test_an_event_of_a_newer_build_is_passed_on_and_has_its_place_but_is_not_read() -> None:
@@ -98,22 +98,22 @@ def test_an_event_of_a_newer_build_is_passed_on_and_has_its_place_but_is_not_rea
 
     message = message_of(newer)
 
-    assert place_of(message.value) == message.place == Place(7_000, 42)
+    assert envelope_of(message.value).place == message.place == Place(7_000, 42)
     with pytest.raises(UnknownEventError, match="'SessionTeleported' version 9 is newer"):
-        recorded_event(message.value)
+        event_of(envelope_of(message.value))
 
 
 def test_data_that_does_not_fit_its_type_is_told_from_a_newer_event() -> None:
     damaged = (*ROW[:12], b'{"session_id": 1}', None)
 
     with pytest.raises(MalformedEventError):
-        recorded_event(message_of(damaged).value)
+        event_of(envelope_of(message_of(damaged).value))
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b"\xff\x00", b'{"position":"1"}'])
 def test_what_no_relay_wrote_is_refused_as_such(value: bytes) -> None:
     with pytest.raises(MalformedMessageError, match="none of ours"):
-        recorded_event(value)
+        envelope_of(value)
 
 
 def test_the_bytes_are_json_whose_personal_part_is_base64() -> None:

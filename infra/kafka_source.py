@@ -1,0 +1,305 @@
+"""Kafka as the detector's source of events: ``detector.ports.Source``, for one worker of a group.
+
+The group says which partitions are whose, the database how far each was read: a batch's results and
+its bookmarks commit together, and only if the bookmarks are still as this worker knows them. So a
+worker that was taken for dead, or messages that come twice, change nothing.
+
+The users' stage comes from the topic. The crowd's needs everybody's events in the log's order; a
+topic with partitions has no such order, so it is read from the log, by one owner, as without Kafka.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.detection_work import Stage
+from domain.events.registry import MalformedEventError, UnknownEventError
+from domain.ports import StoreUnavailableError
+from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_log import PartitionLostError
+from infra.detector_reactions import Reactions
+from infra.detector_work import DetectorWork, opened
+from infra.ids import new_uuid
+from infra.kafka_access import KafkaAccess, KafkaAwayError
+from infra.kafka_bookmarks import Bookmarks
+from infra.kafka_consumer import BEGINNING, GroupConsumer, Polled
+from infra.kafka_messages import MalformedMessageError, envelope_of, event_of
+from infra.kafka_partition import (
+    Bookmark,
+    EventsMissingError,
+    HeldPartition,
+    Verdict,
+    Waiting,
+)
+from infra.postgres import Connection, transaction
+from infra.sealing import DataKeys
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF_S: Final = 1.0
+_REST_S: Final = 0.005
+_BOOKMARK_EVERY_S: Final = 20.0
+
+
+class CrowdSource(Protocol):
+    """Where the crowd's stage comes from."""
+
+    def batches(
+        self, stage: Stage, limit: Callable[[], int]
+    ) -> AsyncIterator[AbstractAsyncContextManager[DetectorWork]]:
+        """See ``detector.ports.Source.batches``."""
+        ...
+
+
+class KafkaSource:
+    """Reads a worker's share of the topic. ``run`` has to run beside whoever asks for batches."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        access: KafkaAccess,
+        group: str,
+        crowd: CrowdSource,
+        policies: DetectionPolicyStore,
+        reactions: Reactions,
+        data_keys: DataKeys,
+        types: Callable[[Stage], Collection[str]],
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            engine: The pool.
+            access: The brokers and the topic.
+            group: The consumer group of all workers.
+            crowd: The log, for the crowd's stage.
+            policies: The detection policy.
+            reactions: Carries reactions out.
+            data_keys: Opens and seals personal parts.
+            types: The event types that a stage wants.
+        """
+        self._engine = engine
+        self._consumer = GroupConsumer(access, group)
+        self._crowd = crowd
+        self._policies = policies
+        self._reactions = reactions
+        self._data_keys = data_keys
+        self._types = frozenset(types(Stage.USERS))
+        self._bookmarks = Bookmarks(new_uuid())
+        self._held: dict[int, HeldPartition] = {}
+        self._to_take: set[int] = set()
+        self._seeks: dict[int, int] = {}
+        self._news = asyncio.Event()
+        self._is_away = False
+
+    async def batches(
+        self, stage: Stage, limit: Callable[[], int]
+    ) -> AsyncIterator[AbstractAsyncContextManager[DetectorWork]]:
+        """See ``detector.ports.Source.batches``.
+
+        Raises:
+            UnknownEventError: A newer build wrote the next event of a partition.
+            EventsMissingError: The topic lacks events that were not judged.
+        """
+        if stage is Stage.CROWD:
+            async for opening in self._crowd.batches(stage, limit):
+                yield opening
+            return
+        while True:
+            self._news.clear()
+            batch = self._next(limit())
+            if batch:
+                yield self._batch(batch)
+                continue
+            for held in self._held.values():
+                if held.fault is not None and not held.waiting:
+                    raise held.fault
+            await self._news.wait()
+
+    # ------------------------------------------------------------------------------- reading
+
+    async def run(self) -> None:
+        """Read on until cancelled, then leave the group."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "kafka-source") as thread:  # joined at the end of the block
+            try:
+                bookmarked_at = loop.time()
+                while True:
+                    await self._read(thread)
+                    if loop.time() - bookmarked_at > _BOOKMARK_EVERY_S:
+                        bookmarked_at = loop.time()
+                        await self._bookmark_what_was_passed_over()
+            finally:
+                await asyncio.shield(loop.run_in_executor(thread, self._consumer.close))
+
+    async def _read(self, thread: ThreadPoolExecutor) -> None:
+        try:
+            await self._take()
+            seeks, self._seeks = self._seeks, {}
+            paused = {number for number, held in self._held.items() if held.rests()}
+            loop = asyncio.get_running_loop()
+            polled = await loop.run_in_executor(thread, self._consumer.poll, seeks, paused)
+        except (KafkaAwayError, StoreUnavailableError) as error:
+            self._note_away(error)
+            if isinstance(error, KafkaAwayError):
+                self._held.clear()
+                self._to_take.clear()
+            await asyncio.sleep(_BACKOFF_S)
+            return
+        self._is_away = False
+        self._follow(polled)
+        for number, messages in polled.messages.items():
+            held = self._held.get(number)
+            if held is not None:
+                self._accept(held, messages)
+        if any(held.waiting or held.fault for held in self._held.values()):
+            self._news.set()
+
+    def _follow(self, polled: Polled) -> None:
+        """Let go of what is gone; what is fresh is taken before anything is read of it."""
+        for number in polled.gone | polled.fresh:
+            self._held.pop(number, None)
+            self._seeks.pop(number, None)
+            self._to_take.discard(number)
+        self._to_take |= polled.fresh
+
+    async def _take(self) -> None:
+        """Become the owner of fresh partitions, and find out where each stands."""
+        if not self._to_take:
+            return
+        async with transaction(self._engine) as connection:
+            stored = await self._bookmarks.take(connection, sorted(self._to_take))
+        for number, bookmark in stored.items():
+            self._held[number] = held = HeldPartition(number, bookmark)
+            self._seeks[number] = held.first_offset
+        self._to_take.clear()
+
+    def _accept(self, held: HeldPartition, messages: Sequence[tuple[int, bytes]]) -> None:
+        for offset, value in messages:
+            if held.fault is not None:
+                return
+            try:
+                envelope = envelope_of(value)
+                verdict = held.judge(offset, envelope.place)
+            except MalformedMessageError as error:
+                logger.error(  # noqa: TRY400 (it says all there is)
+                    "a message was passed over: %s",
+                    error,
+                    extra={"partition": held.number, "offset": offset},
+                )
+                continue
+            except EventsMissingError as error:
+                held.fault = error
+                return
+            if verdict is Verdict.READ_FROM_BEGINNING:
+                self._seeks[held.number] = BEGINNING
+                return
+            if verdict is Verdict.DROP or envelope.type not in self._types:
+                continue
+            try:
+                waiting = Waiting(offset, envelope.place, event_of(envelope), envelope)
+            except MalformedEventError as error:
+                waiting = Waiting(offset, envelope.place, None, envelope, str(error))
+            except UnknownEventError as error:
+                held.fault = error
+                return
+            held.waiting.append(waiting)
+
+    async def _bookmark_what_was_passed_over(self) -> None:
+        """Move bookmarks over events that nobody wants, so that they may expire on the topic."""
+        idle = [
+            held
+            for held in self._held.values()
+            if not held.waiting and held.read != held.stored and held.fault is None
+        ]
+        if not idle:
+            return
+        moved = {held.number: held.read for held in idle}
+        with contextlib.suppress(StoreUnavailableError, PartitionLostError):
+            async with transaction(self._engine) as connection:
+                await self._bookmarks.hold(connection, _stored(idle))
+                await self._bookmarks.move(connection, moved)
+            for held in idle:
+                held.settle(0, moved[held.number])
+
+    def _note_away(self, error: Exception) -> None:
+        if not self._is_away:
+            logger.warning("the detector waits for events, and will go on: %s", error)
+        self._is_away = True
+
+    # ------------------------------------------------------------------------------- batches
+
+    def _next(self, limit: int) -> list[tuple[HeldPartition, Waiting]]:
+        """The next events of all partitions, in the log's order as far as they have come."""
+        waiting = [
+            (held, each) for held in self._held.values() for each in list(held.waiting)[:limit]
+        ]
+        return sorted(waiting, key=lambda each: each[1].place)[:limit]
+
+    @asynccontextmanager
+    async def _batch(
+        self, batch: Sequence[tuple[HeldPartition, Waiting]]
+    ) -> AsyncIterator[DetectorWork]:
+        partitions = {held.number: held for held, _ in batch}
+        try:
+            async with transaction(self._engine) as connection:
+                await self._bookmarks.hold(connection, _stored(partitions.values()))
+                work = await self._work(connection, [each for _, each in batch])
+                yield work
+                taken = _taken(batch, work)
+                moved = {number: partitions[number].counted(each) for number, each in taken.items()}
+                await self._bookmarks.set_aside(
+                    connection, [each for group in taken.values() for each in group if each.fault]
+                )
+                await self._bookmarks.move(connection, moved)
+        except PartitionLostError:
+            self._give_up(partitions)
+            raise
+        for number, bookmark in moved.items():
+            if self._held.get(number) is partitions[number]:
+                partitions[number].settle(len(taken[number]), bookmark)
+        if work.taken < len(work.events):
+            await asyncio.sleep(_REST_S)  # for what it waits for to come nearer
+
+    async def _work(self, connection: Connection, waiting: Sequence[Waiting]) -> DetectorWork:
+        """What there is to judge of these: not what nobody can read, nor what was judged before."""
+        events = [each.event for each in waiting if each.event is not None]
+        before = await self._bookmarks.judged_on_the_log(connection, events)
+        events = [each for each in events if each.event_id not in before]
+        return DetectorWork(
+            connection,
+            Stage.USERS,
+            await opened(connection, events, self._data_keys),
+            self._policies,
+            self._reactions,
+            self._data_keys,
+        )
+
+    def _give_up(self, partitions: Mapping[int, HeldPartition]) -> None:
+        """Another worker has been here: ask the database anew, if the group says they are ours."""
+        for number, held in partitions.items():
+            if self._held.get(number) is held:
+                del self._held[number]
+                self._to_take.add(number)
+
+
+def _stored(partitions: Iterable[HeldPartition]) -> dict[int, Bookmark]:
+    return {held.number: held.stored for held in partitions}
+
+
+def _taken(
+    batch: Sequence[tuple[HeldPartition, Waiting]], work: DetectorWork
+) -> dict[int, list[Waiting]]:
+    """What the work took of each partition: all, or what comes before the event it stopped at."""
+    end = work.events[work.taken] if work.taken < len(work.events) else None
+    taken: dict[int, list[Waiting]] = {}
+    for held, each in batch:
+        if end is not None and each.place >= (end.transaction_id, end.position):
+            break
+        taken.setdefault(held.number, []).append(each)
+    return taken
