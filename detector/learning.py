@@ -10,14 +10,15 @@ from detector.sighting import asn_key, place_key, tunnel_key
 from domain.evidence import Network
 from domain.ids import UserId
 
-_PREFIXES = 24
-_ASNS = 16
-_COUNTRIES = 16
-_PLACES = 16
-_DEVICES = 16
-_COOKIES = 16
-_ANCHORS = 8
-_UNLEARNED = 8
+_PREFIXES = 16
+_ASNS = 12
+_COUNTRIES = 12
+_PLACES = 12
+_DEVICES = 10
+_COOKIES = 10
+_ANCHORS = 6
+_UNLEARNED = 6
+_UNLEARNED_OF_A_FAMILY = 2
 _FAMILY_PREFIXES = 8
 _FAMILY_ASNS = 8
 _MOVES = 8
@@ -88,23 +89,30 @@ def set_aside(
         seen.client.device_key,
         features,
     )
-    others = tuple(each for each in profile.unlearned if not _same_but_later(each, kept))
     return replace(
         profile,
         first_seen=profile.first_seen or seen.second,
         last_seen=max(profile.last_seen, seen.second),
-        unlearned=(kept, *others[: _UNLEARNED - 1]),
+        unlearned=(kept, *_making_room(profile.unlearned, kept)[: _UNLEARNED - 1]),
     )
 
 
-def _same_but_later(one: Unlearned, other: Unlearned) -> bool:
-    """Whether a family only showed the same again, so that it cannot crowd out the others'."""
-    return (one.family_id, one.prefix, one.device, one.cookie) == (
-        other.family_id,
-        other.prefix,
-        other.device,
-        other.cookie,
-    ) and (one.features is None or other.features is not None)
+def _making_room(unlearned: tuple[Unlearned, ...], new: Unlearned) -> tuple[Unlearned, ...]:
+    """What stays beside something new: no family may crowd out what others showed."""
+    others, of_family = [], 1
+    for each in unlearned:
+        if each.family_id == new.family_id:
+            of_family += 1
+            if of_family > _UNLEARNED_OF_A_FAMILY or _shows_the_same(each, new):
+                continue
+        others.append(each)
+    return tuple(others)
+
+
+def _shows_the_same(one: Unlearned, later: Unlearned) -> bool:
+    return (one.prefix, one.device, one.cookie) == (later.prefix, later.device, later.cookie) and (
+        one.features is None or later.features is not None
+    )
 
 
 def vouched_for(profile: UserProfile, family_id: str, second: float) -> UserProfile:
