@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from detector.findings import Finding
 from detector.groups import GroupState, Raise, Repeat, group_key, grouped
-from detector.memory import Key, Memory, Scope, decode_state
+from detector.loading import hold
+from detector.memory import Key, Memory, Scope
 from detector.ports import Work
+from domain.detection import Outcome
 from domain.detection_work import AlertChange, Reacted, Reaction
 from domain.events.alerts import (
     AlertAnswered,
@@ -40,43 +42,38 @@ class Alerting:
         if not findings:
             return
         await self._load_groups(findings)
-        told = [(event, finding, self._group(finding)) for event, finding in findings]
-        acting = [(event, finding) for event, finding, _ in told if _acts(finding)]
-        reacted = await self._work.react([_reaction(event, finding) for event, finding in acting])
-        outcomes = {
-            (finding.event_id, finding.rule): each
-            for (_, finding), each in zip(acting, reacted, strict=True)
-        }
+        reacted = await self._react(findings)
         changes = []
-        for event, finding, record in told:
-            outcome = outcomes.get((finding.event_id, finding.rule))
-            change = self._change(event, record, outcome)
-            if change is not None:
-                changes.append(change)
+        for (event, finding), outcome in zip(findings, reacted, strict=True):
+            acted = outcome is not None and outcome.outcome is Outcome.DONE
+            record = self._group(finding, acted=acted)
+            if record is not None:
+                changes.append(self._change(event, record, outcome))
         await self._work.put_alerts(changes)
+
+    async def _react(
+        self, findings: Sequence[tuple[RecordedEvent, Finding]]
+    ) -> list[Reacted | None]:
+        """What became of each finding's response; None where there was nothing to do."""
+        acting = [(event, finding) for event, finding in findings if _acts(finding)]
+        outcomes = iter(
+            await self._work.react([_reaction(event, finding) for event, finding in acting])
+        )
+        return [next(outcomes) if _acts(finding) else None for _, finding in findings]
 
     async def _load_groups(self, findings: Sequence[tuple[RecordedEvent, Finding]]) -> None:
         keys: set[Key] = {(Scope.GROUP, group_key(finding)) for _, finding in findings}
-        missing = self._memory.missing(keys)
-        stored = await self._work.load([(int(scope), key) for scope, key in missing])
-        self._memory.hold(
-            {
-                (Scope(number), key): decode_state(Scope(number), state)
-                for (number, key), state in stored.items()
-            }
-        )
+        await hold(self._memory, self._work, keys)
 
-    def _group(self, finding: Finding) -> Raise | Repeat | None:
+    def _group(self, finding: Finding, *, acted: bool) -> Raise | Repeat | None:
         key: Key = (Scope.GROUP, group_key(finding))
-        state, record = grouped(self._memory.get(key, GroupState), finding)
+        state, record = grouped(self._memory.get(key, GroupState), finding, acted=acted)
         self._memory.put(key, state)
         return record
 
     def _change(
-        self, event: RecordedEvent, record: Raise | Repeat | None, outcome: Reacted | None
-    ) -> AlertChange | None:
-        if record is None:
-            return None
+        self, event: RecordedEvent, record: Raise | Repeat, outcome: Reacted | None
+    ) -> AlertChange:
         finding = record.finding
         events: list[tuple[AlertEvent, Personal | None]]
         match record:

@@ -62,8 +62,15 @@ def alert_id_of(finding: Finding) -> AlertId:
     return AlertId(uuid_text(bytes(digest)))
 
 
-def grouped(state: GroupState | None, finding: Finding) -> tuple[GroupState, Raise | Repeat | None]:
+def grouped(
+    state: GroupState | None, finding: Finding, *, acted: bool = False
+) -> tuple[GroupState, Raise | Repeat | None]:
     """What a finding means for the alerts, given the latest of its group.
+
+    Args:
+        state: The latest alert of the group; None before the first.
+        finding: The finding.
+        acted: Whether something was done about it: that goes on record in any case.
 
     Returns:
         The group's new state, and what goes on record: a new alert, a repeat of the old, or nothing
@@ -78,7 +85,7 @@ def grouped(state: GroupState | None, finding: Finding) -> tuple[GroupState, Rai
         return fresh, Raise(alert_id, finding)
     pending = state.pending + finding.count
     graver = severity > state.severity or response > state.response
-    if not graver and finding.second - state.recorded < REPEAT_EVERY_S:
+    if not (graver or acted) and finding.second - state.recorded < REPEAT_EVERY_S:
         return msgspec.structs.replace(state, pending=pending), None
     repeated = msgspec.structs.replace(
         state,

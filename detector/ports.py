@@ -48,6 +48,10 @@ class Work(Protocol):
         """Let the batch end before one of its events: it comes again later."""
         ...
 
+    async def is_past_crowd(self, event: RecordedEvent) -> bool:
+        """Whether the crowd's stage is done with an event: what it left can be loaded by now."""
+        ...
+
 
 class Source(Protocol):
     """Where events come from: the log, or Kafka. Owns some partitions of a stage at a time."""

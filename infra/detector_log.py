@@ -5,60 +5,49 @@ but for the moments after one changed hands.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.detection_work import Stage
-from domain.events.envelope import RecordedEvent
-from domain.ports import ConcurrencyError
+from domain.events.registry import UnknownEventError
+from domain.ports import ConcurrencyError, StoreUnavailableError
 from infra.detection_policy_store import DetectionPolicyStore
-from infra.detector_leases import PARTITIONS, TRANSPORT, Leases
+from infra.detector_leases import IDLE_LIMIT, LEASE_S, PARTITIONS, TRANSPORT, Leases
 from infra.detector_reactions import Reactions
-from infra.detector_work import DetectorWork, opened
+from infra.detector_reading import END, Passage, read_passage
+from infra.detector_work import DetectorWork, set_aside
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys
-from infra.tail import COLUMNS, Place, recorded
+from infra.tail import Place
 
-_LAST_POSITION = 2**63 - 1
-_SHORTEST_REST_S = 0.005
-_LONGEST_REST_S = 0.05
+_SHORTEST_REST_S: Final = 0.005
+_LONGEST_REST_S: Final = 0.05
+_BACKOFF_S: Final = 1.0
+_BOOKMARK_EVERY_S: Final = 5.0
+_log = logging.getLogger(__name__)
 
-# The users of a partition: by their ids' hash, which is the same in every version and on every
-# machine. Of a crowd's stage, everybody.
-_READ = f"""
-SELECT {COLUMNS}, pg_snapshot_xmin(pg_current_snapshot())
-  FROM (SELECT 1) one
-  LEFT JOIN LATERAL (
-    SELECT {COLUMNS}
-      FROM events
-     WHERE transaction_id >= %(xid)s::text::xid8
-       AND (transaction_id, position) > (%(xid)s::text::xid8, %(position)s)
-       AND (transaction_id, position) <= (%(until_xid)s::text::xid8, %(until_position)s)
-       AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-       AND type = ANY(%(types)s)
-       AND (%(partitions)s::int[] IS NULL
-            OR mod(hashtextextended(subject_id::text, 0) & 9223372036854775807, %(of)s)
-               = ANY(%(partitions)s))
-     ORDER BY transaction_id, position
-     LIMIT %(limit)s
-  ) found ON true
-"""  # noqa: S608 (column names are ours)
-_HOLD = """
-SELECT partition, transaction_id, position FROM detector_partitions
+_HOLD = f"""
+SELECT partition, transaction_id, position, {IDLE_LIMIT}
+  FROM detector_partitions
  WHERE transport = %(transport)s AND stage = %(stage)s AND partition = ANY(%(partitions)s)
    AND owner = %(worker)s
  ORDER BY partition FOR UPDATE
-"""
+"""  # noqa: S608 (a constant of ours)
 _MOVE = """
 UPDATE detector_partitions
    SET transaction_id = %(xid)s::text::xid8, position = %(position)s,
-       updated_at = clock_timestamp()
+       updated_at = clock_timestamp(),
+       leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE transport = %(transport)s AND stage = %(stage)s AND partition = ANY(%(partitions)s)
+   AND owner = %(worker)s
+   AND (transaction_id, position) < (%(xid)s::text::xid8, %(position)s)
+RETURNING partition
 """
-_END = Place(2**64 - 1, _LAST_POSITION)
 
 
 class PartitionLostError(ConcurrencyError):
@@ -71,6 +60,22 @@ class _Cursor:
 
     stored: Place
     looked: Place
+
+
+class _Reader:
+    """What one stage keeps between its batches."""
+
+    def __init__(self) -> None:
+        self.cursors: dict[int, _Cursor] = {}
+        self.changes = -1
+        """Of the leases, when the cursors were made to follow them."""
+        self.bookmarked_at = 0.0
+        self.rest_s = _SHORTEST_REST_S
+
+    async def rest(self) -> None:
+        """A little longer each time, until there was something to do."""
+        await asyncio.sleep(self.rest_s)
+        self.rest_s = min(_LONGEST_REST_S, self.rest_s * 2)
 
 
 class LogSource:
@@ -101,103 +106,110 @@ class LogSource:
         self._reactions = reactions
         self._data_keys = data_keys
         self._types = {stage: sorted(types(stage)) for stage in Stage}
-        self._cursors: dict[Stage, dict[int, _Cursor]] = {stage: {} for stage in Stage}
+        self._readers = {stage: _Reader() for stage in Stage}
 
     async def batches(
         self, stage: Stage, limit: Callable[[], int]
     ) -> AsyncIterator[AbstractAsyncContextManager[DetectorWork]]:
-        """See ``detector.ports.Source.batches``."""
-        rest = _SHORTEST_REST_S
-        while True:
-            partitions, events = await self._next(stage, limit())
-            if events:
-                rest = _SHORTEST_REST_S
-                yield self._batch(stage, partitions, events)
-                continue
-            await asyncio.sleep(rest)
-            rest = min(_LONGEST_REST_S, rest * 2)
+        """See ``detector.ports.Source.batches``.
 
-    async def _next(self, stage: Stage, limit: int) -> tuple[list[int], list[RecordedEvent]]:
+        While the database is away, and at an event that only a newer build can read, it waits.
+        """
+        reader = self._readers[stage]
+        while True:
+            try:
+                partitions, passage = await self._next(stage, limit())
+            except StoreUnavailableError as error:
+                _log.warning("the detector waits for the database: %s", error)
+                await asyncio.sleep(_BACKOFF_S)
+                continue
+            except UnknownEventError as error:
+                _log.error("the detector waits: %s", error)
+                await asyncio.sleep(_BACKOFF_S)
+                continue
+            if passage is None:
+                await reader.rest()
+            else:
+                yield self._batch(stage, partitions, passage)
+
+    async def _next(self, stage: Stage, limit: int) -> tuple[list[int], Passage | None]:
         """The next events of the partitions that are furthest behind."""
+        reader = self._readers[stage]
         async with transaction(self._engine) as connection:
             await self._follow_leases(connection, stage)
-            cursors = self._cursors[stage]
+            cursors = reader.cursors
             if not cursors:
-                return [], []
+                return [], None
             behind = min(cursor.looked for cursor in cursors.values())
             partitions = [key for key, cursor in cursors.items() if cursor.looked == behind]
             others = [cursor.looked for cursor in cursors.values() if cursor.looked != behind]
-            until = min(others, default=_END)
-            events, horizon = await self._read(connection, stage, partitions, until, limit)
-        if len(events) < limit:
+            everybody = stage is Stage.CROWD or len(partitions) == PARTITIONS
+            passage = await read_passage(
+                connection,
+                behind,
+                min(others, default=END),
+                self._types[stage],
+                None if everybody else partitions,
+                self._data_keys,
+                limit,
+            )
+            if passage.places:
+                return partitions, passage
             for partition in partitions:
-                last = events[-1] if events else None
-                if last is None:
-                    cursors[partition].looked = max(behind, min(until, horizon))
-        return partitions, events
+                cursors[partition].looked = max(behind, passage.end)
+            await self._bookmark(connection, stage)
+        return [], None
 
     async def _follow_leases(self, connection: Connection, stage: Stage) -> None:
+        reader = self._readers[stage]
+        changes = self._leases.changes
+        if reader.changes == changes:
+            return
         places = await self._leases.places(connection, stage)
-        cursors = self._cursors[stage]
-        for lost in cursors.keys() - places.keys():
-            del cursors[lost]
+        kept = {}
         for partition, place in places.items():
-            known = cursors.get(partition)
-            if known is None or known.stored != place:
-                cursors[partition] = _Cursor(place, place)
+            known = reader.cursors.get(partition)
+            is_unmoved = known is not None and known.stored == place
+            kept[partition] = known if known and is_unmoved else _Cursor(place, place)
+        reader.cursors, reader.changes = kept, changes
 
-    async def _read(
-        self,
-        connection: Connection,
-        stage: Stage,
-        partitions: Sequence[int],
-        until: Place,
-        limit: int,
-    ) -> tuple[list[RecordedEvent], Place]:
-        after = self._cursors[stage][partitions[0]].looked
-        everybody = stage is Stage.CROWD or len(partitions) == PARTITIONS
-        cursor = await connection.execute(
-            _READ,
-            {
-                "xid": str(after.transaction_id),
-                "position": after.position,
-                "until_xid": str(until.transaction_id),
-                "until_position": until.position,
-                "types": self._types[stage],
-                "partitions": None if everybody else list(partitions),
-                "of": PARTITIONS,
-                "limit": limit,
-            },
-            binary=True,
-        )
-        records = await cursor.fetchall()
-        xmin: int = records[0][-1]
-        found = [recorded(record[:-1]) for record in records if record[0] is not None]
-        events = await opened(connection, found, self._data_keys)
-        return events, Place(xmin - 1, _LAST_POSITION)
+    async def _bookmark(self, connection: Connection, stage: Stage) -> None:
+        """Now and then put on record how far there was nothing for this worker.
+
+        So that the next owner does not look there again, and everybody sees how far it is.
+        """
+        reader = self._readers[stage]
+        now = asyncio.get_running_loop().time()
+        looked = min(cursor.looked for cursor in reader.cursors.values())
+        passed = [key for key, cursor in reader.cursors.items() if cursor.stored < looked]
+        if not passed or now - reader.bookmarked_at < _BOOKMARK_EVERY_S:
+            return
+        reader.bookmarked_at = now
+        for partition in await self._move(connection, stage, passed, looked):
+            reader.cursors[partition].stored = looked
 
     @asynccontextmanager
     async def _batch(
-        self, stage: Stage, partitions: list[int], events: list[RecordedEvent]
+        self, stage: Stage, partitions: list[int], passage: Passage
     ) -> AsyncIterator[DetectorWork]:
-        cursors = self._cursors[stage]
+        reader = self._readers[stage]
         async with transaction(self._engine) as connection:
             await self._hold(connection, stage, partitions)
             work = DetectorWork(
-                connection, stage, events, self._policies, self._reactions, self._data_keys
+                connection, stage, passage.events, self._policies, self._reactions, self._data_keys
             )
             yield work
-            if not work.taken:
-                moved = None
-            else:
-                last = events[work.taken - 1]
-                moved = Place(last.transaction_id, last.position)
+            moved, unread = passage.before(work.taken)
+            if unread:
+                await set_aside(connection, stage, unread)
+            if moved is not None:
                 await self._move(connection, stage, partitions, moved)
-        if moved is not None:
-            for partition in partitions:
-                cursors[partition] = _Cursor(moved, moved)
-        if work.taken < len(events):
-            await asyncio.sleep(_SHORTEST_REST_S)
+        if moved is None:
+            await reader.rest()  # for what it waits for to come nearer
+            return
+        reader.rest_s = _SHORTEST_REST_S
+        for partition in partitions:
+            reader.cursors[partition] = _Cursor(moved, moved)
 
     async def _hold(self, connection: Connection, stage: Stage, partitions: list[int]) -> None:
         """Lock the partitions, if they are still this worker's and stand where it thinks.
@@ -205,24 +217,29 @@ class LogSource:
         Raises:
             PartitionLostError: They are not, or do not.
         """
+        reader = self._readers[stage]
         cursor = await connection.execute(_HOLD, self._values(stage, partitions), binary=True)
         held = {
             partition: Place(transaction_id, position)
-            for partition, transaction_id, position in await cursor.fetchall()
+            for partition, transaction_id, position, _ in await cursor.fetchall()
         }
-        expected = {key: self._cursors[stage][key].stored for key in partitions}
+        expected = {key: reader.cursors[key].stored for key in partitions}
         if held != expected:
+            reader.changes = -1
             msg = "another worker has taken over"
             raise PartitionLostError(msg)
 
     async def _move(
         self, connection: Connection, stage: Stage, partitions: list[int], place: Place
-    ) -> None:
-        await connection.execute(
-            _MOVE,
-            self._values(stage, partitions)
-            | {"xid": str(place.transaction_id), "position": place.position},
-        )
+    ) -> list[int]:
+        """Move partitions on, as far as they are still this worker's; which of them were."""
+        values = self._values(stage, partitions) | {
+            "xid": str(place.transaction_id),
+            "position": place.position,
+            "lease": LEASE_S,
+        }
+        cursor = await connection.execute(_MOVE, values)
+        return [record[0] for record in await cursor.fetchall()]
 
     def _values(self, stage: Stage, partitions: Sequence[int]) -> dict[str, object]:
         return {

@@ -4,7 +4,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-_LAG_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
 
 
 class DetectorMetrics:
@@ -23,11 +23,11 @@ class DetectorMetrics:
             ["stage"],
             registry=registry,
         )
-        self._lag = Histogram(
-            "sessiontrail_detector_lag_seconds",
-            "From an event to the commit of what was found about it; the latest of each batch.",
+        self._latency = Histogram(
+            "sessiontrail_detector_latency_seconds",
+            "From an event to the commit of what was found about it; the last of each batch.",
             ["stage"],
-            buckets=_LAG_BUCKETS_S,
+            buckets=_BUCKETS_S,
             registry=registry,
         )
         self._findings = Counter(
@@ -44,7 +44,7 @@ class DetectorMetrics:
         """See ``detector.worker.Gauge.judged``."""
         self._events.labels(stage).inc(events)
         self._newest.labels(stage).set(newest)
-        self._lag.labels(stage).observe(max(0.0, time.time() - newest))
+        self._latency.labels(stage).observe(max(0.0, time.time() - newest))
 
     def found(self, rule: str, response: str) -> None:
         """See ``detector.worker.Gauge.found``."""

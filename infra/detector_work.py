@@ -1,31 +1,41 @@
 """One batch of the detector, in its transaction: states, reactions, alerts, what is set aside."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from domain.alert import Alert
 from domain.detection_policy import DetectionPolicy
 from domain.detection_work import AlertChange, Reacted, Reaction, Stage, StateKey, StoredState
+from domain.events.alerts import AlertRaised
 from domain.events.envelope import Actor, ActorKind, Cause, NewEvent, RecordedEvent
 from domain.events.personal import Sealed
-from domain.ids import SYSTEM_SUBJECT, AlertId, UserId
+from domain.ids import SYSTEM_SUBJECT, AlertId, EventId, Stream, UserId
+from domain.ports import ConcurrencyError
 from infra.alert_store import AlertAppend, append_of, load_alerts, put_alerts
 from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_leases import TRANSPORT
 from infra.detector_reactions import Reactions
 from infra.event_store import database_clock
 from infra.postgres import Connection
 from infra.sealing import DataKey, DataKeys, UnsealError
 from infra.subject_keys import subject_keys, system_key
+from infra.tail import Place
 
 _LOAD = """
 SELECT s.scope, s.key, s.state
   FROM detector_states s
   JOIN unnest(%s::smallint[], %s::text[]) AS k(scope, key) USING (scope, key)
 """
+# Nothing is kept of a user who was erased meanwhile.
 _PUT = """
 INSERT INTO detector_states (scope, key, subject_id, state)
-SELECT * FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
+SELECT s.* FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
+                AS s(scope, key, subject_id, state)
+ WHERE s.subject_id IS NULL
+    OR EXISTS (SELECT 1 FROM data_keys k WHERE k.subject_id = s.subject_id OFFSET 0)
 ON CONFLICT (scope, key) DO UPDATE SET state = excluded.state, subject_id = excluded.subject_id
 """
 _DROP = """
@@ -37,6 +47,30 @@ _SET_ASIDE = """
 INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
 VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING
 """
+_KEYS = "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])"
+_CROWD_IS_AT = """
+SELECT (transaction_id, position) >= (%s::text::xid8, %s) FROM detector_partitions
+ WHERE transport = %s AND stage = %s AND partition = 0
+"""
+_log = logging.getLogger(__name__)
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """An event that nobody can read, as far as its row tells of it.
+
+    Attributes:
+        place: Its place in the log.
+        event_id: Its id.
+        stream: Its stream.
+        type: Its type.
+        reason: Why it cannot be read; nothing personal.
+    """
+
+    place: Place
+    event_id: EventId
+    stream: Stream
+    type: str
+    reason: str
 
 
 class DetectorWork:
@@ -129,38 +163,43 @@ class DetectorWork:
         at = await database_clock(self._connection)
         appends: dict[AlertId, list[AlertAppend]] = {}
         for change in changes:
-            subject = change.subject_id or SYSTEM_SUBJECT
+            before = alerts.get(change.alert_id)
+            if before is not None and isinstance(change.events[0][0], AlertRaised):
+                continue
             cause = Cause(
                 Actor(ActorKind.RULE, change.actor), change.correlation_id, change.causation_id
             )
             new = [(NewEvent(event, personal), cause) for event, personal in change.events]
-            append = append_of(
-                alerts.get(change.alert_id), change.alert_id, new, keys.get(subject), at
-            )
+            key = keys.get(change.subject_id or SYSTEM_SUBJECT)
+            append = append_of(before, change.alert_id, new, key, at)
             alerts[change.alert_id] = append.after
             appends.setdefault(change.alert_id, []).append(append)
         # One alert may change several times in a batch: each change builds on the one before.
         while appends:
-            await put_alerts(self._connection, [each.pop(0) for each in appends.values()])
+            now = [each.pop(0) for each in appends.values()]
+            if len(await put_alerts(self._connection, now)) != len(now):
+                msg = "an alert moved on although its row was held"
+                raise ConcurrencyError(msg)
             appends = {key: each for key, each in appends.items() if each}
 
     async def set_aside(self, event: RecordedEvent, reason: str) -> None:
         """See ``detector.ports.Work.set_aside``."""
-        await self._connection.execute(
-            _SET_ASIDE,
-            (
-                event.event_id,
-                int(self._stage),
-                event.position,
-                event.stream,
-                event.event.TYPE,
-                reason,
-            ),
-        )
+        place = Place(event.transaction_id, event.position)
+        unread = Unread(place, event.event_id, event.stream, event.event.TYPE, reason)
+        await set_aside(self._connection, self._stage, [unread])
 
     def stop_before(self, index: int) -> None:
         """See ``detector.ports.Work.stop_before``."""
         self.taken = min(self.taken, index)
+
+    async def is_past_crowd(self, event: RecordedEvent) -> bool:
+        """See ``detector.ports.Work.is_past_crowd``."""
+        cursor = await self._connection.execute(
+            _CROWD_IS_AT,
+            (str(event.transaction_id), event.position, TRANSPORT, int(Stage.CROWD)),
+        )
+        row = await cursor.fetchone()
+        return row is not None and bool(row[0])
 
     async def _keys_of(self, changes: Sequence[AlertChange]) -> dict[UserId, DataKey]:
         subjects = {change.subject_id for change in changes}
@@ -172,6 +211,15 @@ class DetectorWork:
         return keys
 
 
+async def set_aside(connection: Connection, stage: Stage, unread: Sequence[Unread]) -> None:
+    """Keep events that cannot be dealt with where people see them."""
+    for each in unread:
+        await connection.execute(
+            _SET_ASIDE,
+            (each.event_id, int(stage), each.place.position, each.stream, each.type, each.reason),
+        )
+
+
 async def opened(
     connection: Connection, events: Sequence[RecordedEvent], data_keys: DataKeys
 ) -> list[RecordedEvent]:
@@ -181,18 +229,25 @@ async def opened(
         for event in events
         if event.subject_id is not None and isinstance(event.personal, Sealed)
     }
-    keys = await subject_keys(connection, sealed, data_keys)
-    return [_opened(event, keys) for event in events]
+    cursor = await connection.execute(_KEYS, (list(sealed),), binary=True)
+    keys: dict[UserId, bytes] = dict(await cursor.fetchall())
+    return [
+        unsealed(event, None if event.subject_id is None else keys.get(event.subject_id), data_keys)
+        for event in events
+    ]
 
 
-def _opened(event: RecordedEvent, keys: Mapping[UserId, DataKey]) -> RecordedEvent:
-    if event.subject_id is None or not isinstance(event.personal, Sealed):
-        return event
-    key = keys.get(event.subject_id)
-    if key is None:
+def unsealed(event: RecordedEvent, wrapped_key: bytes | None, data_keys: DataKeys) -> RecordedEvent:
+    """An event with its personal part open; as it is where its subject was erased.
+
+    One that does not open although there is a key stays sealed too: what the rest of it tells is
+    judged, and the log says so.
+    """
+    personal, subject_id = event.personal, event.subject_id
+    if wrapped_key is None or subject_id is None or not isinstance(personal, Sealed):
         return event
     try:
-        personal = key.open(event.personal)
-    except UnsealError:
+        return replace(event, personal=data_keys.unwrap(wrapped_key, subject_id).open(personal))
+    except UnsealError as error:
+        _log.error("event %s is judged without its client: %s", event.event_id, error)
         return event
-    return replace(event, personal=personal)

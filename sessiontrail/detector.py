@@ -10,15 +10,19 @@ from detector.reading import EventReader, types_of
 from detector.rulebook import rulebook
 from detector.simulation.evidence import Evidence
 from detector.worker import Worker
+from domain.detection_work import Stage
 from domain.evidence import Network
 from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_lag import DetectorLag
 from infra.detector_leases import Leases
 from infra.detector_log import LogSource
 from infra.detector_metrics import DetectorMetrics
 from infra.detector_reactions import Reactions
 from infra.geoip import GeoIp
 from infra.hosting_networks import is_hosting, is_satellite
+from infra.postgres import transaction
 from infra.settings import Settings
+from infra.subject_keys import system_key
 from infra.user_agents import UserAgents
 from sessiontrail.composition import Store
 
@@ -47,6 +51,11 @@ def _classified(network: Network) -> Network:
     )
 
 
+def types_read(stage: Stage) -> list[str]:
+    """Names of the event types that a stage of the detector reads."""
+    return [event.TYPE for event in types_of(stage)]
+
+
 async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> None:
     """Run a worker on the log until cancelled.
 
@@ -54,7 +63,13 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
         settings: The settings.
         store: The database and its keys.
         metrics: Told what the worker does.
+
+    Raises:
+        UnsealError: The master keys are not those of this database.
+        StoreUnavailableError: The database cannot serve at the start.
     """
+    async with transaction(store.engine) as connection:
+        await system_key(connection, store.data_keys)  # or every user would look erased
     policies = DetectionPolicyStore(store.engine, store.data_keys)
     reactions = Reactions(
         store.data_keys, store.users, policies, rule_parameters(), Breaker().allows
@@ -67,10 +82,13 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
         policies,
         reactions,
         store.data_keys,
-        lambda stage: [event.TYPE for event in types_of(stage)],
+        types_read,
     )
     worker = Worker(source, rulebook(), EventReader(UserAgents(), networks), metrics)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.run(), name="detector leases")
         tasks.create_task(networks.run(), name="geoip files")
+        tasks.create_task(
+            DetectorLag(store.engine, metrics.registry, types_read).run(), name="detector lag"
+        )
         tasks.create_task(worker.run(), name="detector")
