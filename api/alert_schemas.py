@@ -1,16 +1,38 @@
 """Request and answer bodies about alerts, as pydantic models."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from api.schemas import Device
 from domain.alert import AlertStatus
 from domain.detection import Outcome, Response, Severity, Verdict
 from domain.texts import MAX_COMMENT_CODE_POINTS
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]", re.ASCII)
+
 CommentText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_COMMENT_CODE_POINTS)]
+
+
+def _told_in_words(value: object) -> object:
+    """Pydantic would take a number for the seconds since 1970."""
+    if not isinstance(value, str) or not _DATE.match(value):
+        msg = "a time is written as in RFC 3339"
+        raise ValueError(msg)
+    return value
+
+
+Instant = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_told_in_words)]
+"""A time with its offset, as RFC 3339 writes it."""
 
 
 class StaffBody(BaseModel):

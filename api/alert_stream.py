@@ -67,6 +67,7 @@ class StreamPlaces:
 
 @router.get(
     "/stream",
+    status_code=200,
     response_class=EventStream,
     responses={
         **PROBLEMS(401, 403, 429),

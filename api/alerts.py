@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
 from api.alert_cursors import cursor_of, place_of
 from api.alert_schemas import (
@@ -13,6 +13,7 @@ from api.alert_schemas import (
     AlertUser,
     AssignBody,
     CommentBody,
+    Instant,
     ResolveBody,
 )
 from api.alert_views import alert_fields, alert_model, timeline
@@ -56,8 +57,8 @@ async def list_alerts(  # noqa: PLR0913 (a filter each)
     user: Annotated[str | None, Query(description="User id")] = None,
     family: Annotated[str | None, Query(description="Session family id")] = None,
     assignee: Annotated[str | None, Query(description="User id")] = None,
-    since: Annotated[AwareDatetime | None, Query(description="Last seen then or later")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="Last seen before then")] = None,
+    since: Annotated[Instant | None, Query(description="Last seen then or later")] = None,
+    until: Annotated[Instant | None, Query(description="Last seen before then")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
 ) -> AlertList:

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
-from api.alert_schemas import CommentText, StaffBody
+from api.alert_schemas import CommentText, Instant, StaffBody
 from api.alerts import cleaned, member_of_staff
 from api.fast import PROBLEMS
 from api.ports import Services
@@ -45,9 +45,7 @@ class AllowListBody(StaffBody):
         None, description="User id of the analyst or admin who answers for it; you, if left out"
     )
     reason: CommentText
-    until: Annotated[AwareDatetime, Field(strict=False)] = Field(
-        description="At most 30 days away for an analyst, 366 for an admin"
-    )
+    until: Instant = Field(description="At most 30 days away for an analyst, 366 for an admin")
 
 
 class AllowListEntryModel(BaseModel):

@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
+from domain.alert import Alert
+from domain.alert_decisions import Resolve
+from domain.detection import Verdict
 from domain.events.families import EndReason
 from domain.family_decisions import CompleteStepUp, EndSession, RenameSession, RequireStepUp
 from domain.ids import SessionId, UserId
 from domain.refresh_token import RefreshToken
 from domain.refusals import Refusal
+from infra.alert_commands import PostgresAlertCommands
 from infra.ids import new_uuid
 from infra.postgres import create_engine
 from infra.projection_folds import Progress
@@ -19,6 +23,7 @@ from infra.projection_store import Rebuilt, rebuild_projections, verify_projecti
 from infra.refresh_lanes import RefreshLanes
 from infra.sealing import DataKeys
 from projections.comparison import Difference
+from tests.alerts import by_staff, put, raise_alert, raised, repeated
 from tests.integration.accounts import (
     PHONE,
     Accounts,
@@ -67,14 +72,15 @@ class World:
             return cursor.fetchall() if cursor.description else []
 
     def tables(self) -> list[list[tuple[object, ...]]]:
-        """All that the two tables hold, with every version of every row told apart."""
+        """All that the tables hold, with every version of every row told apart."""
         return [
             self.sql("SELECT s.ctid::text, s.xmin::text, s::text FROM sessions s ORDER BY 3"),
             self.sql("SELECT u.ctid::text, u.xmin::text, u::text FROM users u ORDER BY 3"),
+            self.sql("SELECT a.ctid::text, a.xmin::text, a::text FROM alerts a ORDER BY 3"),
         ]
 
     def contents(self) -> list[list[object]]:
-        """All that the two tables hold, wherever it lies."""
+        """All that the tables hold, wherever it lies."""
         return [[row[2] for row in table] for table in self.tables()]
 
     def insert_copy(self, session_id: SessionId, family_id: str) -> str:
@@ -140,7 +146,20 @@ async def some_lives(world: World) -> SignedIn:
         await present(lanes, reused.token)
         assert await present(lanes, reused.token, client=PHONE) is Refusal.TOKEN_REUSED
     await world.accounts.users.disable(ended.user.user_id, cause())
+    await _some_alerts(world, session)
     return session
+
+
+async def _some_alerts(world: World, session: SignedIn) -> None:
+    """One about Ada's session, judged since, and one about nobody."""
+    about_ada = raised(user_id=session.user.user_id, family_id=session.family_id)
+    alert = await raise_alert(world.engine, world.data_keys, about_ada)
+    await put(world.engine, world.data_keys, alert.alert_id, repeated(facts={"new_city": "Oslo"}))
+    analysts = PostgresAlertCommands(world.engine, world.data_keys)
+    verdict = Resolve(Verdict.BENIGN, "she moved")
+    resolved = await analysts.command(alert.alert_id, verdict, by_staff(new_uuid()))
+    assert isinstance(resolved, Alert), resolved
+    await raise_alert(world.engine, world.data_keys, raised())
 
 
 def meanwhile(work: Callable[[], Coroutine[object, object, None]]) -> Progress:

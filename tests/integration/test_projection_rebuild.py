@@ -57,6 +57,7 @@ async def test_a_database_that_was_right_is_not_written_to(world: World, session
     assert rebuilt == {
         "users": Rebuilt("users", 4, 0, 0),
         "sessions": Rebuilt("sessions", 5, 0, 0),
+        "alerts": Rebuilt("alerts", 2, 0, 0),
     }
     assert world.tables() == before
     assert reports[-1][0] == reports[-1][1] > 0
@@ -65,12 +66,13 @@ async def test_a_database_that_was_right_is_not_written_to(world: World, session
 async def test_emptied_tables_come_back_as_they_were(world: World, session: SignedIn) -> None:
     before = world.contents()
     kept = world.sql("SELECT * FROM credentials"), world.sql("SELECT * FROM data_keys")
-    world.sql("TRUNCATE sessions, users")
+    world.sql("TRUNCATE sessions, users, alerts")
 
     rebuilt = await world.rebuild()
 
     assert world.contents() == before
     assert rebuilt["sessions"] == Rebuilt("sessions", 5, 0, 5)
+    assert rebuilt["alerts"] == Rebuilt("alerts", 2, 0, 2)
     assert (world.sql("SELECT * FROM credentials"), world.sql("SELECT * FROM data_keys")) == kept
     assert await world.verify() == []
 
@@ -82,11 +84,13 @@ async def test_what_was_tampered_with_is_put_right_and_nothing_else_touched(
     world.sql("UPDATE sessions SET generation = 1000 WHERE session_id = %s", session.session_id)
     world.insert_copy(session.session_id, "gen_random_uuid()")
     world.sql("UPDATE users SET roles = '{admin}' WHERE user_id = %s", session.user.user_id)
+    world.sql("UPDATE alerts SET status = 'resolved' WHERE status = 'open'")
 
     rebuilt = await world.rebuild()
 
     assert rebuilt["sessions"] == Rebuilt("sessions", 5, removed=2, written=1)
     assert rebuilt["users"] == Rebuilt("users", 4, removed=1, written=1)
+    assert rebuilt["alerts"] == Rebuilt("alerts", 2, removed=1, written=1)
     assert world.contents() == contents
     for was, now in zip(before, world.tables(), strict=True):
         assert len(set(was) - set(now)) == 1
@@ -299,7 +303,7 @@ async def test_a_log_from_a_dump_is_folded_although_its_transactions_seem_yet_to
     world.sql(
         "UPDATE events SET transaction_id = (transaction_id::text::bigint + 1000000000)::text::xid8"
     )
-    world.sql("TRUNCATE sessions, users")
+    world.sql("TRUNCATE sessions, users, alerts")
 
     await world.rebuild()
 
@@ -325,7 +329,7 @@ async def test_it_can_be_run_twice_on_one_pool(world: World, session: SignedIn) 
 async def test_two_at_once_come_to_the_same(world: World, session: SignedIn) -> None:
     other = create_engine(world.owner_conninfo, max_connections=2, wait_s=10)
     before = world.contents()
-    world.sql("TRUNCATE sessions, users")
+    world.sql("TRUNCATE sessions, users, alerts")
 
     await asyncio.gather(world.rebuild(), rebuild_projections(other, world.data_keys, no_progress))
     await other.dispose()

@@ -233,7 +233,12 @@ async def test_what_an_erasure_left_behind_is_found(world: World, session: Signe
 
     found = await world.verify()
 
-    assert {each.column for each in found} == {"client", "device_name", "username"}
+    assert {each.column for each in found} == {
+        "client",
+        "device_name",
+        "username",
+        "fact_texts",
+    }
 
 
 async def test_what_is_written_while_it_looks_is_no_difference(
