@@ -4,6 +4,7 @@ Runs as a process of its own (``python -m bench.load``), on plain sockets with p
 that it takes little of the two cores that it shares with what it measures.
 """
 
+import itertools
 import json
 import selectors
 import socket
@@ -38,22 +39,25 @@ class Load:
     answers: int
 
 
-def run_load(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Load:
+def run_load(
+    kind: str, port: int, seconds: float, payloads: Sequence[str], connections: int | None = None
+) -> Load:
     """Run one load in a process of its own and wait for it.
 
     Args:
         kind: ``refresh`` (payloads are refresh tokens, followed as they rotate), ``forged``
-            (payloads are presented again and again), ``login`` (payloads are request bodies) or
-            ``healthz``.
+            (payloads are tokens too, but are not followed), ``login`` (payloads are request
+            bodies) or ``healthz``.
         port: Of the service on 127.0.0.1.
         seconds: How long.
-        payloads: One connection for each.
+        payloads: What is sent, by turns.
+        connections: How many share the payloads; None for one each.
     """
-    return finish_load(start_load(kind, port, seconds, payloads))
+    return finish_load(start_load(kind, port, seconds, payloads, connections))
 
 
 def start_load(
-    kind: str, port: int, seconds: float, payloads: Sequence[str]
+    kind: str, port: int, seconds: float, payloads: Sequence[str], connections: int | None = None
 ) -> "subprocess.Popen[str]":
     """Start a load without waiting for it."""
     process = subprocess.Popen(
@@ -62,7 +66,13 @@ def start_load(
         stdout=subprocess.PIPE,
         text=True,
     )
-    plan = {"kind": kind, "port": port, "seconds": seconds, "payloads": list(payloads)}
+    plan = {
+        "kind": kind,
+        "port": port,
+        "seconds": seconds,
+        "payloads": list(payloads),
+        "connections": connections or len(payloads),
+    }
     if process.stdin is not None:
         process.stdin.write(json.dumps(plan))
         process.stdin.close()
@@ -127,7 +137,7 @@ class _Connection:
         return answer
 
 
-def _first_request(kind: str, payload: str) -> bytes:
+def _request(kind: str, payload: str) -> bytes:
     match kind:
         case "refresh" | "forged":
             return _refresh_request(payload.encode())
@@ -139,10 +149,11 @@ def _first_request(kind: str, payload: str) -> bytes:
     raise ValueError(msg)
 
 
-def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Load:
+def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str], connections: int) -> Load:
     selector = selectors.DefaultSelector()
-    for payload in payloads:
-        connection = _Connection(port, _first_request(kind, payload))
+    requests = itertools.cycle([_request(kind, payload) for payload in payloads])
+    for _ in range(connections):
+        connection = _Connection(port, next(requests))
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send()
     expected = b"HTTP/1.1 401" if kind == "forged" else b"HTTP/1.1 200"
@@ -158,8 +169,7 @@ def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Loa
                 sys.stderr.write(answer.decode("utf-8", "replace") + "\n")
                 raise SystemExit(1)
             latencies.append(time.perf_counter() - connection.sent_at)
-            if kind == "refresh":
-                connection.request = frame.following(answer)
+            connection.request = frame.following(answer) if kind == "refresh" else next(requests)
             connection.send()
     elapsed = time.perf_counter() - began
     latencies.sort()
@@ -173,7 +183,7 @@ def _drive(kind: str, port: int, seconds: float, payloads: Sequence[str]) -> Loa
 
 def _main() -> None:
     plan = json.load(sys.stdin)
-    load = _drive(plan["kind"], plan["port"], plan["seconds"], plan["payloads"])
+    load = _drive(**plan)
     json.dump(
         {
             "per_second": load.per_second,

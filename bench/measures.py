@@ -11,7 +11,7 @@ import psycopg
 
 from bench.ceilings import BareStatement, bare_argon2_per_second, copy_seconds
 from bench.dataset import make_history
-from bench.environment import PASSWORD, USERNAME, Bench, Service, service, sign_in
+from bench.environment import PASSWORD, Bench, Service, register_users, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, finish_load, run_load, start_load
 from bench.rebuild import rebuild_in_own_process
@@ -20,6 +20,7 @@ CONCURRENCY = 32
 _ROUNDS = 5
 _SECONDS = 5
 _LOGIN_CLIENTS = 8
+_USERS = 64
 _LONG_GENERATIONS = 50_000
 
 Say = Callable[[str], None]
@@ -90,23 +91,25 @@ def _median_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def login_figures(on: Bench, say: Say) -> list[Figure]:
-    """Signing in beside bare argon2id, and what it does to refreshes under way."""
+    """Many users signing in beside bare argon2id, and what that does to refreshes under way."""
     on.create_database("logins")
-    body = json.dumps({"username": USERNAME, "password": PASSWORD, "token_delivery": "body"})
+    bodies = [
+        json.dumps({"username": name, "password": PASSWORD, "token_delivery": "body"})
+        for name in asyncio.run(register_users(on, "logins", _USERS))
+    ]
     cores = os.cpu_count() or 1
     with service(on, "logins") as serving:
-        asyncio.run(sign_in(on, "logins", 1))
         pairs = []
         for each in range(_ROUNDS):
             say(f"sign-in, round {each + 1} of {_ROUNDS}")
             bare = bare_argon2_per_second(cores, _SECONDS)
-            load = run_load("login", serving.port, _SECONDS, [body] * _LOGIN_CLIENTS)
+            load = run_load("login", serving.port, _SECONDS, bodies, _LOGIN_CLIENTS)
             pairs.append((load.per_second, bare))
         alone, beside = [], []
         for each in range(3):
             say(f"refresh beside sign-in, round {each + 1} of 3")
             alone.append(_refresh_p99(on, serving))
-            logins = start_load("login", serving.port, _SECONDS + 1, [body] * _LOGIN_CLIENTS)
+            logins = start_load("login", serving.port, _SECONDS + 1, bodies, _LOGIN_CLIENTS)
             beside.append(_refresh_p99(on, serving))
             finish_load(logins)
     rate, bare_rate = _median_pair(pairs)
