@@ -4,9 +4,9 @@ The append path uses psycopg directly, binary and prepared; everything else SQLA
 take their connections from the same pool.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import psycopg
@@ -23,7 +23,10 @@ from domain.ports import StoreUnavailableError
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 """Any: a row's columns have whatever types its query gives them."""
 
+_ResultT = TypeVar("_ResultT")
+
 _CONNECT_TIMEOUT_S = 5
+_HAS_ANSWERED = "has answered"
 _LANE_OPTIONS = "-c enable_seqscan=off -c jit=off"
 """A lane only ever looks rows up by their keys. A plan made while the tables were small, or before
 they were analysed, would read them whole, and stay with the prepared statement."""
@@ -107,6 +110,9 @@ def _conninfo(conninfo: str, options: str = "") -> str:
 def create_engine(conninfo: str, *, max_connections: int, wait_s: float) -> AsyncEngine:
     """The pool of connections for everything but the refresh lanes.
 
+    They are in autocommit mode, so that one statement alone needs no COMMIT; whoever takes one
+    through this module and does more begins a transaction.
+
     Args:
         conninfo: libpq connection string or ``postgresql://`` URL.
         max_connections: The most connections it opens.
@@ -114,7 +120,9 @@ def create_engine(conninfo: str, *, max_connections: int, wait_s: float) -> Asyn
     """
 
     async def creator() -> Connection:
-        return await psycopg.AsyncConnection.connect(_conninfo(conninfo), context=_OurForms())
+        return await psycopg.AsyncConnection.connect(
+            _conninfo(conninfo), autocommit=True, context=_OurForms()
+        )
 
     return create_async_engine(
         "postgresql+psycopg://",
@@ -122,7 +130,6 @@ def create_engine(conninfo: str, *, max_connections: int, wait_s: float) -> Asyn
         pool_size=max_connections,
         max_overflow=0,
         pool_timeout=wait_s,
-        pool_pre_ping=True,
         hide_parameters=True,  # an error must not carry names or hashes into the log
     )
 
@@ -135,11 +142,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[Connection]:
         StoreUnavailableError: No connection in time, or the server went away or cannot write.
     """
     with translated_faults():
-        async with engine.connect() as checked_out:
-            raw = await checked_out.get_raw_connection()
-            connection = cast("Connection", raw.driver_connection)
-            async with connection.transaction():
-                yield connection
+        async with _checked_out(engine, _begin) as (_, connection, _):
+            yield connection
+            await connection.commit()  # what is not committed the pool rolls back
 
 
 @asynccontextmanager
@@ -150,8 +155,58 @@ async def queries(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         StoreUnavailableError: As ``transaction``.
     """
     with translated_faults():
-        async with engine.begin() as connection:
-            yield connection
+        async with _checked_out(engine, _begin) as (checked_out, _, _), checked_out.begin():
+            yield checked_out
+
+
+async def fetch_one(engine: AsyncEngine, query: str, *values: object) -> tuple[Any, ...] | None:
+    """The first row of a query that stands by itself, in one round trip.
+
+    Args:
+        engine: Where to.
+        query: Reads only: it is sent once more if the connection was lost.
+        values: Its parameters.
+
+    Raises:
+        StoreUnavailableError: As ``transaction``.
+    """
+
+    async def fetch(connection: Connection) -> tuple[Any, ...] | None:
+        cursor = await connection.execute(query.encode(), values, binary=True)
+        return await cursor.fetchone()
+
+    with translated_faults():
+        async with _checked_out(engine, fetch) as (_, _, record):
+            return record
+
+
+async def _begin(connection: Connection) -> None:
+    await connection.execute("BEGIN", prepare=False)
+
+
+@asynccontextmanager
+async def _checked_out(
+    engine: AsyncEngine, first: Callable[[Connection], Awaitable[_ResultT]]
+) -> AsyncIterator[tuple[AsyncConnection, Connection, _ResultT]]:
+    """A connection of the pool, as SQLAlchemy and as psycopg know it, and what ``first`` returned.
+
+    What is done first on a connection shows whether it was lost while it lay in the pool, which
+    saves asking. If it was, ``first`` is done again on another: it must do no harm twice.
+    """
+    while True:
+        async with engine.connect() as checked_out:
+            raw = await checked_out.get_raw_connection()
+            connection = cast("Connection", raw.driver_connection)
+            try:
+                done = await first(connection)
+            except psycopg.OperationalError:
+                if connection.broken and raw.info.pop(_HAS_ANSWERED, False):
+                    await checked_out.invalidate()
+                    continue
+                raise
+            raw.info[_HAS_ANSWERED] = True
+            yield checked_out, connection, done
+            return
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from infra.event_store import (
     insert_families,
 )
 from infra.family_execution import command_held_families, hold_families
-from infra.postgres import Connection, transaction
+from infra.postgres import Connection, fetch_one, transaction
 from infra.sealing import DataKeys
 from infra.user_rows import USER_COLUMNS, user_of
 
@@ -45,6 +45,18 @@ _CHUNK = 500
 _SMALLEST_UUID = "00000000-0000-0000-0000-000000000000"
 
 _USER_COLUMNS = ", ".join("u." + column for column in USER_COLUMNS)
+
+# The clock stands outside, and what is inside is never folded into it: so it is read for the row
+# that was locked, after any wait for the lock.
+_LOCK = f"""
+WITH locked AS MATERIALIZED (
+  SELECT {_USER_COLUMNS}, k.wrapped_key
+    FROM users u JOIN data_keys k ON k.subject_id = u.user_id
+   WHERE u.user_id = %s
+     FOR NO KEY UPDATE OF u
+)
+SELECT *, clock_timestamp() FROM locked
+"""  # noqa: S608 (column names are ours)
 
 
 class _LockedUser(msgspec.Struct, frozen=True):
@@ -162,12 +174,26 @@ class PostgresUserCommands:
     ) -> int | Refusal:
         """See ``domain.ports.UserCommands.end_families``."""
         async with transaction(self._engine) as connection:
-            locked = await _lock_user(connection, user_id)
-            if locked is None:
-                return Refusal.UNKNOWN_USER
-            return await self._end_families(connection, locked, reason, keep, cause)
+            return await self.end_families_within(connection, user_id, reason, keep, cause)
 
     # ------------------------------------------------------------------ inside a transaction
+
+    async def end_families_within(
+        self,
+        connection: Connection,
+        user_id: UserId,
+        reason: EndReason,
+        keep: FamilyId | None,
+        cause: Cause,
+    ) -> int | Refusal:
+        """The same as ``end_families``, within a transaction of the caller's.
+
+        It holds the user's row and then the families', by id, until that ends.
+        """
+        locked = await _lock_user(connection, user_id)
+        if locked is None:
+            return Refusal.UNKNOWN_USER
+        return await self._end_families(connection, locked, reason, keep, cause)
 
     async def _register(
         self,
@@ -295,27 +321,17 @@ class PostgresUserCommands:
         return ended
 
     async def _find(self, column: str, value: str) -> SignIn | None:
-        async with transaction(self._engine) as connection:
-            cursor = await connection.execute(
-                f"SELECT {_USER_COLUMNS}, c.password_hash"  # noqa: S608 (names are ours)
-                f" FROM users u LEFT JOIN credentials c USING (user_id) WHERE {column} = %s",
-                (value,),
-                binary=True,
-            )
-            record = await cursor.fetchone()
+        record = await fetch_one(
+            self._engine,
+            f"SELECT {_USER_COLUMNS}, c.password_hash"  # noqa: S608 (names are ours)
+            f" FROM users u LEFT JOIN credentials c USING (user_id) WHERE {column} = %s",
+            value,
+        )
         return SignIn(user_of(record[:-1]), record[-1]) if record else None
 
 
 async def _lock_user(connection: Connection, user_id: UserId) -> _LockedUser | None:
     """Hold the user's row until the transaction ends; the clock is read once it is held."""
-    cursor = await connection.execute(
-        f"SELECT {_USER_COLUMNS}, k.wrapped_key"  # noqa: S608 (names are ours)
-        " FROM users u JOIN data_keys k ON k.subject_id = u.user_id"
-        " WHERE u.user_id = %s FOR NO KEY UPDATE OF u",
-        (user_id,),
-        binary=True,
-    )
+    cursor = await connection.execute(_LOCK, (user_id,), binary=True)
     record = await cursor.fetchone()
-    if record is None:
-        return None
-    return _LockedUser(user_of(record[:-1]), record[-1], await database_clock(connection))
+    return _LockedUser(user_of(record[:-2]), *record[-2:]) if record else None
