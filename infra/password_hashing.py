@@ -1,35 +1,35 @@
-"""argon2id off the event loop (OWASP parameters), and the passwords that everybody tries first."""
+"""argon2id in processes of its own (OWASP parameters), and the passwords that everybody tries."""
 
 import asyncio
 import logging
 import os
+import queue
 import secrets
+import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TypeVar
 
 import argon2
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from domain.ports import StoreUnavailableError
 from domain.texts import MIN_PASSWORD_CODE_POINTS
 
 logger = logging.getLogger(__name__)
 
-_NICENESS = 10
-"""About a tenth of the processor where refreshes want all of it, all of it where they do not."""
+_WORKER = Path(__file__).with_name("hashing_worker.py")
 
 _ResultT = TypeVar("_ResultT")
 
 
 class HashingBusyError(StoreUnavailableError):
-    """More passwords wait to be hashed than may; try again later.
+    """Passwords cannot be hashed just now, mostly since too many wait already; try again later.
 
     A ``StoreUnavailableError``, so that the HTTP layer, which knows no more of us than the ports of
     the domain, answers 503.
@@ -51,10 +51,50 @@ class HashingCost:
     lanes: int = 1
 
 
-class PasswordHashing:
-    """Hashes and verifies passwords in threads of its own, at a lower priority than the rest.
+class _WorkerLostError(Exception):
+    """The worker ended before it answered: something killed it."""
 
-    argon2 releases the GIL, so a sign-in costs the event loop next to nothing.
+
+class _Worker:
+    """One process of ``infra/hashing_worker.py``."""
+
+    def __init__(self, cost: HashingCost) -> None:
+        parameters = map(str, (cost.memory_kib, cost.passes, cost.lanes))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(_WORKER), *parameters],  # -P: our folder is no place to
+            stdin=subprocess.PIPE,  # look the standard library's modules up
+            stdout=subprocess.PIPE,
+        )
+
+    def ask(self, kind: bytes, *words: bytes) -> str:
+        """Have one request answered.
+
+        Raises:
+            _WorkerLostError: There is no answer, and there will be none.
+        """
+        request = b" ".join([kind, *map(b64encode, words)]) + b"\n"
+        sent, received = self._process.stdin, self._process.stdout
+        if sent is None or received is None:
+            raise _WorkerLostError
+        try:
+            sent.write(request)
+            sent.flush()
+            answer = received.readline()
+        except OSError as error:
+            raise _WorkerLostError from error
+        if not answer.endswith(b"\n"):
+            raise _WorkerLostError
+        return answer[:-1].decode()
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        self._process.communicate()
+
+
+class PasswordHashing:
+    """Hashes and verifies passwords in processes that have a lower priority than this one.
+
+    A thread for each waits for the answers, so a sign-in costs the event loop next to nothing.
     """
 
     def __init__(
@@ -63,25 +103,25 @@ class PasswordHashing:
         max_waiting: int = 64,
         cost: HashingCost = HashingCost(),
     ) -> None:
-        """Start; this hashes one password, some tens of milliseconds.
+        """Start; this hashes one password in a first process, about a tenth of a second.
 
         Args:
-            threads: How many hash at once; None for one per processor that we may use. Each takes
-                ``cost.memory_kib`` while it works.
+            threads: How many hash at once; None for one per processor that we may use. Each has a
+                process of 13 MB, started when it is first needed, and ``cost.memory_kib`` more.
             max_waiting: How many may wait for a thread before ``HashingBusyError``.
             cost: What new hashes cost.
         """
         threads = threads or _usable_processors()
-        self._hasher = argon2.PasswordHasher(
+        self._cost = cost
+        self._parameters = argon2.PasswordHasher(
             time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=cost.lanes
         )
-        self._nobodys_hash = self._hasher.hash(secrets.token_urlsafe(32))
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._nobodys_hash = self._ask(b"hash", secrets.token_bytes(32))
         self._places = threading.Semaphore(threads + max_waiting)
         self._counting = threading.Lock()
         self._computations = 0
-        self._pool = ThreadPoolExecutor(
-            threads, thread_name_prefix="password-hashing", initializer=_lower_priority
-        )
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="password-hashing")
 
     @property
     def computations(self) -> int:
@@ -117,11 +157,13 @@ class PasswordHashing:
 
     def needs_rehash(self, stored: str) -> bool:
         """Whether a hash has other parameters than new ones get."""
-        return self._hasher.check_needs_rehash(stored)
+        return self._parameters.check_needs_rehash(stored)
 
     def close(self) -> None:
-        """Let the threads finish what they are at, drop what waits, and join them."""
+        """Let the threads finish what they are at, drop what waits, end threads and processes."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
 
     async def _run(self, work: Callable[[], _ResultT]) -> _ResultT:
         if not self._places.acquire(blocking=False):
@@ -140,27 +182,35 @@ class PasswordHashing:
         self._places.release()
 
     def _hash(self, password: str) -> str:
-        made = self._hasher.hash(password)
+        made = self._ask(b"hash", password.encode())
         self._count()
         return made
 
     def _fits(self, stored: str, password: str) -> bool:
-        try:
-            return self._verified(stored, password)
-        except (InvalidHashError, VerificationError):
-            logger.exception("a stored password hash cannot be read; its owner cannot sign in")
-        with suppress(VerificationError):
-            self._verified(self._nobodys_hash, password)  # takes as long as for anybody
-        return False
-
-    def _verified(self, stored: str, password: str) -> bool:
-        try:
-            self._hasher.verify(stored, password)
-        except VerifyMismatchError:
-            self._count()
-            return False
+        secret = password.encode()
+        answer = self._ask(b"verify", stored.encode(), secret)
+        if answer == "unreadable":
+            logger.error("a stored password hash cannot be read; its owner cannot sign in")
+            self._ask(b"verify", self._nobodys_hash.encode(), secret)  # as long as for anybody
         self._count()
-        return True
+        return answer == "fits"
+
+    def _ask(self, kind: bytes, *words: bytes) -> str:
+        """Have an idle worker answer, or a new one where none is idle or the idle one was lost."""
+        try:
+            worker, is_new = self._idle.get_nowait(), False
+        except queue.Empty:
+            worker, is_new = _Worker(self._cost), True
+        try:
+            answer = worker.ask(kind, *words)
+        except _WorkerLostError as error:
+            worker.close()
+            if not is_new:
+                return self._ask(kind, *words)
+            msg = "the process that hashes passwords ends at once; is there memory for it?"
+            raise HashingBusyError(msg) from error
+        self._idle.put(worker)
+        return answer
 
     def _count(self) -> None:
         with self._counting:
@@ -197,10 +247,3 @@ def _usable_processors() -> int:
         return len(os.sched_getaffinity(0))  # what a container or taskset leaves us
     else:  # noqa: RET505 (mypy follows platforms through branches only)
         return os.cpu_count() or 1
-
-
-def _lower_priority() -> None:
-    """Make this thread yield to the others; on Linux alone a thread has a priority of its own."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
