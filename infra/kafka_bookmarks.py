@@ -7,7 +7,7 @@ from domain.detection_work import Stage
 from domain.events.envelope import RecordedEvent
 from infra import detector_leases
 from infra.detector_log import PartitionLostError
-from infra.kafka_partition import Bookmark, Waiting
+from infra.kafka_partition import Bookmark
 from infra.postgres import Connection
 from infra.tail import START, Place
 
@@ -23,12 +23,13 @@ SELECT %(transport)s, %(stage)s, number, '0', 0, %(worker)s, clock_timestamp()
 ON CONFLICT (transport, stage, partition) DO UPDATE SET owner = excluded.owner
 RETURNING p.partition, p.transaction_id, p.position, p.kafka_offset
 """
-_HOLD = """
-SELECT partition, transaction_id, position, kafka_offset FROM detector_partitions
+_HOLD = f"""
+SELECT partition, transaction_id, position, kafka_offset, {detector_leases.IDLE_LIMIT}
+  FROM detector_partitions
  WHERE transport = %(transport)s AND stage = %(stage)s AND partition = ANY(%(partitions)s)
    AND owner = %(worker)s
  ORDER BY partition FOR UPDATE
-"""
+"""  # noqa: S608 (a constant of ours)
 _MOVE = """
 UPDATE detector_partitions p
    SET transaction_id = m.xid::xid8, position = m.position, kafka_offset = m.kafka_offset,
@@ -48,12 +49,9 @@ SELECT e.event_id
        AS e(event_id, subject, xid, position)
   JOIN detector_partitions p
     ON p.transport = %(log)s AND p.stage = %(stage)s
-   AND p.partition = mod(hashtextextended(e.subject, 0) & 9223372036854775807, %(of)s)
+   AND p.partition
+       = mod(hashtextextended(coalesce(e.subject, ''), 0) & 9223372036854775807, %(of)s)
  WHERE (e.xid::xid8, e.position) <= (p.transaction_id, p.position)
-"""
-_SET_ASIDE = """
-INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
-VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING
 """
 
 
@@ -88,7 +86,7 @@ class Bookmarks:
         cursor = await connection.execute(_HOLD, self._values(list(expected)), binary=True)
         held = {
             number: Bookmark(Place(transaction_id, position), offset)
-            for number, transaction_id, position, offset in await cursor.fetchall()
+            for number, transaction_id, position, offset, _ in await cursor.fetchall()
         }
         if held != expected:
             msg = "another worker has taken over"
@@ -128,13 +126,6 @@ class Bookmarks:
             binary=True,
         )
         return frozenset(record[0] for record in await cursor.fetchall())
-
-    async def set_aside(self, connection: Connection, unread: Sequence[Waiting]) -> None:
-        """Keep events that nobody can read where people see them."""
-        for each in unread:
-            envelope = each.envelope
-            event = (envelope.event_id, _STAGE, envelope.position, envelope.stream, envelope.type)
-            await connection.execute(_SET_ASIDE, (*event, each.fault))
 
     def _values(self, partitions: Sequence[int] = ()) -> dict[str, object]:
         return {

@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from domain.events.envelope import RecordedEvent
+from infra.detector_work import Unread
 from infra.kafka_consumer import BEGINNING
-from infra.kafka_messages import Envelope
 from infra.tail import START, Place
 
 
@@ -44,21 +44,17 @@ class Bookmark(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A message whose event is to be judged, or that nobody can read.
+    """A message with an event to be judged, or to be set aside since nobody can read it.
 
     Attributes:
         offset: Of the message.
         place: Of the event.
-        event: The event; None where it cannot be read.
-        envelope: The message.
-        fault: Why it cannot be read.
+        event: The event, or what its message tells of one that cannot be read.
     """
 
     offset: int
     place: Place
-    event: RecordedEvent | None
-    envelope: Envelope
-    fault: str | None = None
+    event: RecordedEvent | Unread
 
 
 class Verdict(Enum):
@@ -90,8 +86,8 @@ class HeldPartition:
         self.read = stored
         """As far as messages were taken or dropped."""
         self.waiting: deque[Waiting] = deque()
-        self.fault: Exception | None = None
-        """Why nothing more can be read, until it is dealt with."""
+        self.is_stuck = False
+        """Whether nothing more can be read here by this build."""
         self._is_proven = stored.place == START
         self._is_rewound = self.first_offset == BEGINNING
         self._rests = False
@@ -106,7 +102,7 @@ class HeldPartition:
     def rests(self) -> bool:
         """Whether to read no more for now: once full, until there is some room again."""
         self._rests = len(self.waiting) > (_ROOM if self._rests else _FULL)
-        return self._rests or self.fault is not None
+        return self._rests or self.is_stuck
 
     def judge(self, offset: int, place: Place) -> Verdict:
         """What to do with the next message.

@@ -19,17 +19,19 @@ from typing import Final, Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.detection_work import Stage
+from domain.events.envelope import RecordedEvent
 from domain.events.registry import MalformedEventError, UnknownEventError
+from domain.ids import EventId, Stream
 from domain.ports import StoreUnavailableError
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_log import PartitionLostError
 from infra.detector_reactions import Reactions
-from infra.detector_work import DetectorWork, opened
+from infra.detector_work import DetectorWork, Unread, opened, set_aside
 from infra.ids import new_uuid
 from infra.kafka_access import KafkaAccess, KafkaAwayError
 from infra.kafka_bookmarks import Bookmarks
 from infra.kafka_consumer import BEGINNING, GroupConsumer, Polled
-from infra.kafka_messages import MalformedMessageError, envelope_of, event_of
+from infra.kafka_messages import Envelope, MalformedMessageError, envelope_of, event_of
 from infra.kafka_partition import (
     Bookmark,
     EventsMissingError,
@@ -102,9 +104,8 @@ class KafkaSource:
     ) -> AsyncIterator[AbstractAsyncContextManager[DetectorWork]]:
         """See ``detector.ports.Source.batches``.
 
-        Raises:
-            UnknownEventError: A newer build wrote the next event of a partition.
-            EventsMissingError: The topic lacks events that were not judged.
+        While Kafka is away it waits. A partition waits whose next event only a newer build can
+        read, or whose topic lacks events that were not judged; the others go on.
         """
         if stage is Stage.CROWD:
             async for opening in self._crowd.batches(stage, limit):
@@ -116,9 +117,6 @@ class KafkaSource:
             if batch:
                 yield self._batch(batch)
                 continue
-            for held in self._held.values():
-                if held.fault is not None and not held.waiting:
-                    raise held.fault
             await self._news.wait()
 
     # ------------------------------------------------------------------------------- reading
@@ -157,7 +155,7 @@ class KafkaSource:
             held = self._held.get(number)
             if held is not None:
                 self._accept(held, messages)
-        if any(held.waiting or held.fault for held in self._held.values()):
+        if any(held.waiting for held in self._held.values()):
             self._news.set()
 
     def _follow(self, polled: Polled) -> None:
@@ -181,41 +179,29 @@ class KafkaSource:
 
     def _accept(self, held: HeldPartition, messages: Sequence[tuple[int, bytes]]) -> None:
         for offset, value in messages:
-            if held.fault is not None:
+            if held.is_stuck:
                 return
             try:
                 envelope = envelope_of(value)
                 verdict = held.judge(offset, envelope.place)
+                if verdict is Verdict.READ_FROM_BEGINNING:
+                    self._seeks[held.number] = BEGINNING
+                    return
+                if verdict is Verdict.TAKE and envelope.type in self._types:
+                    held.waiting.append(Waiting(offset, envelope.place, _event_of(envelope)))
             except MalformedMessageError as error:
-                logger.error(  # noqa: TRY400 (it says all there is)
-                    "a message was passed over: %s",
-                    error,
-                    extra={"partition": held.number, "offset": offset},
-                )
-                continue
-            except EventsMissingError as error:
-                held.fault = error
-                return
-            if verdict is Verdict.READ_FROM_BEGINNING:
-                self._seeks[held.number] = BEGINNING
-                return
-            if verdict is Verdict.DROP or envelope.type not in self._types:
-                continue
-            try:
-                waiting = Waiting(offset, envelope.place, event_of(envelope), envelope)
-            except MalformedEventError as error:
-                waiting = Waiting(offset, envelope.place, None, envelope, str(error))
-            except UnknownEventError as error:
-                held.fault = error
-                return
-            held.waiting.append(waiting)
+                where = {"partition": held.number, "offset": offset}
+                logger.error("passed over: %s", error, extra=where)  # noqa: TRY400
+            except (EventsMissingError, UnknownEventError) as error:
+                held.is_stuck = True
+                logger.error("the detector waits: %s", error)  # noqa: TRY400
 
     async def _bookmark_what_was_passed_over(self) -> None:
         """Move bookmarks over events that nobody wants, so that they may expire on the topic."""
         idle = [
             held
             for held in self._held.values()
-            if not held.waiting and held.read != held.stored and held.fault is None
+            if not held.waiting and held.read != held.stored and not held.is_stuck
         ]
         if not idle:
             return
@@ -253,9 +239,7 @@ class KafkaSource:
                 yield work
                 taken = _taken(batch, work)
                 moved = {number: partitions[number].counted(each) for number, each in taken.items()}
-                await self._bookmarks.set_aside(
-                    connection, [each for group in taken.values() for each in group if each.fault]
-                )
+                await set_aside(connection, Stage.USERS, _unread(taken))
                 await self._bookmarks.move(connection, moved)
         except PartitionLostError:
             self._give_up(partitions)
@@ -268,7 +252,7 @@ class KafkaSource:
 
     async def _work(self, connection: Connection, waiting: Sequence[Waiting]) -> DetectorWork:
         """What there is to judge of these: not what nobody can read, nor what was judged before."""
-        events = [each.event for each in waiting if each.event is not None]
+        events = [each.event for each in waiting if isinstance(each.event, RecordedEvent)]
         before = await self._bookmarks.judged_on_the_log(connection, events)
         events = [each for each in events if each.event_id not in before]
         return DetectorWork(
@@ -286,6 +270,26 @@ class KafkaSource:
             if self._held.get(number) is held:
                 del self._held[number]
                 self._to_take.add(number)
+
+
+def _event_of(envelope: Envelope) -> RecordedEvent | Unread:
+    try:
+        return event_of(envelope)
+    except MalformedEventError as error:
+        logger.error("event %s cannot be read: %s", envelope.event_id, error)  # noqa: TRY400
+        return Unread(
+            envelope.place,
+            EventId(envelope.event_id),
+            Stream(envelope.stream),
+            envelope.type,
+            f"it cannot be read: {type(error).__name__}",
+        )
+
+
+def _unread(taken: Mapping[int, Sequence[Waiting]]) -> list[Unread]:
+    return [
+        each.event for group in taken.values() for each in group if isinstance(each.event, Unread)
+    ]
 
 
 def _stored(partitions: Iterable[HeldPartition]) -> dict[int, Bookmark]:

@@ -3,7 +3,6 @@
 import pytest
 
 from infra.kafka_consumer import BEGINNING
-from infra.kafka_messages import Envelope, envelope_of, message_of
 from infra.kafka_partition import (
     Bookmark,
     EventsMissingError,
@@ -11,7 +10,7 @@ from infra.kafka_partition import (
     Verdict,
     Waiting,
 )
-from infra.tail import START, Place
+from infra.tail import START, Place, recorded
 from tests.unit.test_kafka_messages import ROW
 
 NEW = Bookmark(START, None)
@@ -23,11 +22,7 @@ def judged(held: HeldPartition, *messages: tuple[int, int]) -> list[Verdict]:
 
 
 def waiting(offset: int, position: int) -> Waiting:
-    return Waiting(offset, Place(1, position), None, envelope(), "it is an example")
-
-
-def envelope() -> Envelope:
-    return envelope_of(message_of(ROW).value)
+    return Waiting(offset, Place(1, position), recorded(ROW))
 
 
 def test_a_partition_never_read_is_read_from_its_beginning() -> None:
