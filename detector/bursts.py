@@ -25,9 +25,10 @@ def is_spraying(spray: SprayState, sign_ins: int, now: float, parameters: Parame
         now: When, in seconds since 1970.
         parameters: The thresholds.
     """
+    tries, least = spray.accounts.total(now), parameters["min_tries"]
     return (
-        spray.accounts.total(now) >= parameters["min_tries"]
-        and spray.unexpected(now, sign_ins) >= parameters["min_tries"] // 2
+        tries >= least
+        and tries - spray.explained(sign_ins) >= least // 2
         and spray.accounts.accounts(now, parameters["max_each"]) >= parameters["min_accounts"]
         and spray.sources.accounts(now, parameters["max_each"] * 1000) >= parameters["min_sources"]
     )

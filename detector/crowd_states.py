@@ -88,10 +88,10 @@ class SprayState(msgspec.Struct, frozen=True, array_like=True):
         rate = (self.past_failures + _USUAL_FAILURES) / (self.past_sign_ins + _USUAL_SIGN_INS)
         return rate * sign_ins
 
-    def unexpected(self, now: float, sign_ins: int) -> int:
-        """Failures within the last hour beyond what mistyping explains."""
+    def explained(self, sign_ins: int) -> float:
+        """The most failures that mistyping explains: what is expected, and its noise."""
         expected = self.expected(sign_ins)
-        return int(self.accounts.total(now) - expected - _NOISE * sqrt(expected))
+        return expected + _NOISE * sqrt(expected)
 
     def sign_ins(self, so_far: int) -> int:
         """Sign-ins in the hour that the failures are counted over."""

@@ -61,9 +61,8 @@ class UserFeatures(msgspec.Struct, frozen=True, array_like=True):
 
     def counts(self, features: Features) -> tuple[int, ...]:
         """How often each value of a sign-in was seen before."""
-        return tuple(
-            count_of(level, key) for level, key in zip(self.levels, features.keys, strict=True)
-        )
+        pairs = zip(self.levels, features.keys, strict=True)
+        return tuple([count_of(level, key) for level, key in pairs])
 
 
 NO_FEATURES = UserFeatures()
@@ -132,10 +131,7 @@ def _shortened(user_agent: str) -> str:
 
 def with_features(own: UserFeatures, features: Features) -> UserFeatures:
     """A user's own counts after one more sign-in."""
+    levels = zip(own.levels, features.keys, _REMEMBERED, strict=True)
     return UserFeatures(
-        own.sign_ins + 1,
-        tuple(
-            counted(level, key, 1, limit)
-            for level, key, limit in zip(own.levels, features.keys, _REMEMBERED, strict=True)
-        ),
+        own.sign_ins + 1, tuple([counted(level, key, 1, limit) for level, key, limit in levels])
     )

@@ -39,14 +39,20 @@ class Tries(msgspec.Struct, frozen=True, array_like=True):
     def total(self, now: float) -> int:
         """Failures within the last hour."""
         since = now - WINDOW_S
-        named = sum(each.count for each in self.tried if each.last > since)
-        return named + total(self.more, now)
+        failures = total(self.more, now) if self.more else 0
+        for each in self.tried:
+            if each.last > since:
+                failures += each.count
+        return failures
 
     def accounts(self, now: float, at_most: int) -> int:
         """Accounts with that many failures or fewer within the last hour."""
         since = now - WINDOW_S
-        named = sum(1 for each in self.tried if each.last > since and each.count <= at_most)
-        return named + total(self.names, now)
+        accounts = total(self.names, now) if self.names else 0
+        for each in self.tried:
+            if each.count <= at_most and each.last > since:
+                accounts += 1
+        return accounts
 
     def of(self, key: str, now: float) -> int:
         """Failures on one account within the last hour, as far as it is told apart."""

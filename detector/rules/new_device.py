@@ -30,7 +30,7 @@ RULE = UserRule(
         severity=Severity.MEDIUM,
         response=Response.ALERT,
         subject=Subject.USER,
-        parameters={"alert_at": 50, "step_up_at": 60},
+        parameters={"alert_at": 40, "step_up_at": 60},
     ),
     kinds=frozenset({Kind.SIGN_IN}),
     look=_look,

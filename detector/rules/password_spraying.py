@@ -28,7 +28,8 @@ RULE = CrowdRule(
         name="password-spraying",
         title="Password spraying",
         looks_for="Within an hour failed sign-ins from 5 or more networks on 8 or more accounts, "
-        "at most 5 each, and 25 more than mistyping explains at the number of people who sign in.",
+        "at most 5 each: 25 or more, and clearly more than mistyping explains at the number of "
+        "people who sign in.",
         why="Somebody tries a few common passwords on everybody, from rented addresses, so that no "
         "address and no account stands out.",
         techniques=("T1110.003",),

@@ -12,11 +12,14 @@ from domain.detection import Response, Severity
 
 
 def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
+    is_strange = is_strange_client(sighting)
+    if not is_strange and not sighting.carrier_is_new:
+        return None  # the user's own device where it always is: most sign-ins
     signal = signal_by_risk(sighting, parameters)
     if signal is None or signal.score is None or signal.score < parameters["record_at"]:
         return None
     has_own_rule = novelty_of(sighting) is not Novelty.NONE  # which says it: one alert is enough
-    if signal.response is Response.RECORD or has_own_rule or not is_strange_client(sighting):
+    if signal.response is Response.RECORD or has_own_rule or not is_strange:
         return replace(signal, response=Response.RECORD, severity=Severity.INFO)
     return signal
 

@@ -16,7 +16,7 @@ def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
     if crowd is None or sighting.cookie_is_known or not sighting.prefix_is_new:
         return None
     now, source = seen.second, seen.network.prefix or "?"
-    stuffs = is_stuffing(crowd.source, now, {**STUFFING, **parameters})
+    stuffs = is_stuffing(crowd.source, now, parameters)
     sprays = (
         not stuffs
         and crowd.source.tries.accounts(now, SPRAYING["max_each"]) >= parameters["min_sprayed"]
@@ -51,7 +51,7 @@ RULE = UserRule(
         severity=Severity.HIGH,
         response=Response.STEP_UP,
         subject=Subject.USER,
-        parameters={"min_tries": 25, "min_accounts": 15, "max_each": 5, "min_sprayed": 2},
+        parameters={**STUFFING, "min_sprayed": 2},
     ),
     kinds=frozenset({Kind.SIGN_IN}),
     look=_look,

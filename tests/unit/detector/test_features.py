@@ -46,6 +46,13 @@ def test_privacy_addresses_of_one_line_are_one_feature() -> None:
     assert one == other
 
 
+def test_without_an_autonomous_system_its_wider_range_stands_for_it() -> None:
+    here = features_of(sign_in(replace(OSLO, asn=None)))
+    nearby = features_of(sign_in(replace(OSLO, asn=None, prefix="203.0.99.0/24")))
+
+    assert here.address[1] == nearby.address[1] == "range:203.0"
+
+
 def test_a_long_user_agent_takes_no_more_room_than_a_short_one() -> None:
     features = features_of(sign_in(user_agent="Mozilla/5.0 " * 40))
 
@@ -55,7 +62,7 @@ def test_a_long_user_agent_takes_no_more_room_than_a_short_one() -> None:
 def test_what_is_not_known_is_a_value_of_its_own() -> None:
     features = features_of(sign_in(UNKNOWN_NETWORK, UNKNOWN_DEVICE, ip=None, user_agent=None))
 
-    assert features.address == ("ip:?", "asn:?", "country:?")
+    assert features.address == ("ip:?", "range:?", "country:?")
 
 
 def test_a_new_address_every_day_does_not_push_out_last_summers_country() -> None:

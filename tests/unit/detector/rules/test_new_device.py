@@ -1,5 +1,6 @@
 from detector.findings import Response
 from detector.rules.new_device import RULE
+from domain.detection import Verdict
 from tests.unit.detector.builders import (
     DAY,
     HOUR,
@@ -70,6 +71,15 @@ def test_nothing_is_learned_from_it_until_somebody_vouches() -> None:
     watch.wait(DAY)
 
     assert len(watch.sign_in("ada", OSLO_MOBILE, PHONE)) == 1
+
+
+def test_what_somebody_vouched_for_is_known() -> None:
+    watch = watch_over_ada()
+    watch.sign_in("ada", OSLO_MOBILE, PHONE, family="new")
+    watch.verdict(Verdict.FALSE_POSITIVE, "new", "ada")
+    watch.wait(DAY)
+
+    assert watch.sign_in("ada", OSLO_MOBILE, PHONE) == []
 
 
 def test_a_vpn_in_a_new_country_is_a_new_network_and_no_journey() -> None:

@@ -1,6 +1,7 @@
 from detector.findings import Response
 from detector.rules.new_device import RULE as NEW_DEVICE
 from detector.rules.risky_sign_in import RULE
+from domain.evidence import Device, Network
 from tests.unit.detector.builders import (
     DAY,
     HOSTING,
@@ -57,12 +58,12 @@ def test_what_another_rule_says_loudly_is_only_put_on_record() -> None:
 
 
 def test_scores_rank_sign_ins_by_how_little_they_fit() -> None:
-    def score_of(network: object, device: object) -> float:
+    def score_of(network: Network, device: Device) -> float:
         watch = Watch(RULE)
         watch.populate()
         watch.settle("ada", OSLO, LAPTOP)
         watch.wait(HOUR)
-        findings = watch.sign_in("ada", network, device)  # type: ignore[arg-type] - as given
+        findings = watch.sign_in("ada", network, device)
         return findings[0].score or 0.0 if findings else 0.0
 
     usual = score_of(OSLO, LAPTOP)
