@@ -9,7 +9,7 @@ from detector.observing import crowd_keys, observe, user_keys
 from detector.policy import RulesInForce
 from detector.rulebook import Rulebook
 from detector.simulation.evidence import Evidence
-from detector.simulation.requests import Login, instant_of
+from detector.simulation.requests import Login, client_of, instant_of
 from domain.ids import EventId, FamilyId, UserId
 
 _SILENT = RulesInForce(Rulebook(()))
@@ -24,7 +24,7 @@ def sign_in_of(login: Login, user_id: UserId, number: int, evidence: Evidence) -
         number: Its line in the file.
         evidence: Tells what is known of its client.
     """
-    client = login.client
+    client = client_of(login)
     return Observation(
         kind=Kind.SIGN_IN,
         second=instant_of(login).timestamp(),

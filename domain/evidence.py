@@ -81,8 +81,7 @@ class Device(msgspec.Struct, frozen=True, omit_defaults=True):
         >>> Device(platform="Windows", form="desktop", browser="Firefox", engine="Gecko").signature
         'Windows/desktop/Firefox/Gecko'
         """
-        parts = (self.platform, self.form, self.browser, self.engine)
-        return "/".join(part or "?" for part in parts)
+        return "/".join((self.platform or "?", self.form, self.browser or "?", self.engine or "?"))
 
 
 UNKNOWN_NETWORK = Network()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from detector.findings import Finding
-from detector.simulation.player import Played, Result
+from detector.simulation.results import Played, Result
 
 _encoder = msgspec.json.Encoder()
 

@@ -1,16 +1,16 @@
 """The sessions of a played file: the domain's own ``decide`` and ``evolve``, kept in memory."""
 
 from datetime import datetime
+from heapq import heappop, heappush
 
 from domain.client import ClientContext
 from domain.events.families import EndReason, TokenDelivery
 from domain.family import Family, fold_new
 from domain.family_decisions import (
     Decision,
-    EndSession,
+    ExpireSessions,
     FamilyCommand,
     Refresh,
-    RequireStepUp,
     RevokeFamily,
     StartSession,
     decide,
@@ -36,6 +36,11 @@ class PlayedFamily:
         self.current = current
         self.previous: RefreshToken | None = None
 
+    @property
+    def expires_at(self) -> datetime:
+        """When it is over if nothing more comes."""
+        return min(self.family.expires_at, self.family.sessions[0].idle_expires_at)
+
     def token(self, generation: int) -> RefreshToken:
         """The token of a generation; those long gone have some secret, which nobody looks at."""
         if generation == self.current.generation:
@@ -47,26 +52,10 @@ class PlayedFamily:
             current.key_id, current.family_id, current.session_id, generation, _STRANGE_SECRET
         )
 
-    def command(self, command: FamilyCommand, at: datetime) -> Decision:
-        """Decide, and fold what was decided."""
-        decision = decide(self.family, command, at)
-        if decision.events:
-            self.family = fold_new(self.family, self.family.family_id, decision.events, at)
-        return decision
-
-    def refresh(
-        self, generation: int, client: ClientContext, policy: SessionPolicy, at: datetime
-    ) -> Decision:
-        """Present the token of a generation."""
-        presented = self.token(generation)
-        before = self.family.sessions[0].generation
-        decision = self.command(
-            Refresh(presented=presented, client=client, salt=_SALT, keys=_KEYS, policy=policy), at
-        )
-        if self.family.sessions[0].generation != before:
-            self.previous = presented
-            self.current = successor_of(presented, salt=_SALT, key_id=1, keys=_KEYS)
-        return decision
+    def rotated(self, presented: RefreshToken) -> None:
+        """Take down the successor that its client was answered with."""
+        self.previous = presented
+        self.current = successor_of(presented, salt=_SALT, key_id=1, keys=_KEYS)
 
 
 class Families:
@@ -77,6 +66,7 @@ class Families:
         self._policy = policy
         self._families: dict[str, PlayedFamily] = {}
         self._of_user: dict[str, list[str]] = {}
+        self._expiries: list[tuple[datetime, str]] = []
         self.live = 0
 
     def get(self, name: str) -> PlayedFamily | None:
@@ -93,7 +83,8 @@ class Families:
         """
         if name in self._families:
             return None
-        session_id = SessionId(name)
+        # Its token spells the session's id in ASCII, which a file's name for it need not be.
+        session_id = SessionId(str(len(self._families)))
         command = StartSession(
             session_id=session_id,
             user_id=UserId(user),
@@ -109,12 +100,12 @@ class Families:
         )
         family_id = FamilyId(name)
         family = fold_new(None, family_id, decide(None, command, at).events, at)
-        self._families[name] = PlayedFamily(
-            family, RefreshToken(1, family_id, session_id, 1, _STRANGE_SECRET)
-        )
-        self.live += 1
+        played = PlayedFamily(family, RefreshToken(1, family_id, session_id, 1, _STRANGE_SECRET))
         surplus = self._make_room(user, at)
+        self._families[name] = played
+        self.live += 1
         self._of_user.setdefault(user, []).append(name)
+        heappush(self._expiries, (played.expires_at, name))
         return surplus
 
     def of_user(self, user: str) -> list[PlayedFamily]:
@@ -125,13 +116,46 @@ class Families:
             self._of_user[user] = live
         return [self._families[name] for name in live]
 
-    def end(self, played: PlayedFamily, command: FamilyCommand, at: datetime) -> bool:
-        """Carry out a command that ends or expires a family; whether it was live until now."""
-        was_live = played.family.is_live
-        played.command(command, at)
-        ended = was_live and not played.family.is_live
-        self.live -= ended
-        return ended
+    def refresh(
+        self, played: PlayedFamily, generation: int, client: ClientContext, at: datetime
+    ) -> Decision:
+        """Present the token of a generation."""
+        presented = played.token(generation)
+        before = played.family.sessions[0].generation
+        decision = self.command(
+            played,
+            Refresh(
+                presented=presented, client=client, salt=_SALT, keys=_KEYS, policy=self._policy
+            ),
+            at,
+        )
+        if played.family.sessions[0].generation != before:
+            played.rotated(presented)
+        return decision
+
+    def command(self, played: PlayedFamily, command: FamilyCommand, at: datetime) -> Decision:
+        """Decide, and fold what was decided."""
+        family = played.family
+        decision = decide(family, command, at)
+        if decision.events:
+            played.family = fold_new(family, family.family_id, decision.events, at)
+            self.live -= family.is_live and not played.family.is_live
+        return decision
+
+    def expire(self, now: datetime) -> list[PlayedFamily]:
+        """End what has run out of time, as the service's sweep does; returns what that was."""
+        over = []
+        while self._expiries and self._expiries[0][0] <= now:
+            _, name = heappop(self._expiries)
+            played = self._families[name]
+            if not played.family.is_live:
+                continue
+            if played.expires_at > now:  # it was in use meanwhile
+                heappush(self._expiries, (played.expires_at, name))
+                continue
+            self.command(played, ExpireSessions(), now)
+            over.append(played)
+        return over
 
     def _make_room(self, user: str, at: datetime) -> list[PlayedFamily]:
         live = self.of_user(user)
@@ -141,15 +165,5 @@ class Families:
         live.sort(key=lambda played: played.family.sessions[0].last_seen_at)
         doomed = live[:surplus]
         for played in doomed:
-            self.end(played, RevokeFamily(EndReason.SESSION_LIMIT), at)
+            self.command(played, RevokeFamily(EndReason.SESSION_LIMIT), at)
         return doomed
-
-
-def end_session(played: PlayedFamily, reason: EndReason) -> EndSession:
-    """The command that ends a played family's one session."""
-    return EndSession(played.family.sessions[0].session_id, reason)
-
-
-def require_step_up() -> RequireStepUp:
-    """The command that has the user prove themself again."""
-    return RequireStepUp()

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 import msgspec
 
+from detector.rule import Rule
 from detector.rulebook import Rulebook
 from domain.detection import Response, Severity
 from domain.detection_policy import AllowListEntry, DetectionPolicy, RuleSettings
+from domain.detection_policy_decisions import MAX_PARAMETER
 from domain.events.detection_policies import AllowedKind
 from domain.ids import UserId
 from domain.policy import SessionPolicy
@@ -73,7 +76,7 @@ def read_policy(text: bytes, rules: Rulebook) -> PlayedPolicy:
     try:
         read = msgspec.json.decode(text, type=_File)
         session = _session_policy(read.session)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:  # msgspec's are ValueErrors
         raise PolicyFileError(str(error)) from error
     for name, rule in read.rules.items():
         _check_rule(name, rule, rules)
@@ -81,7 +84,7 @@ def read_policy(text: bytes, rules: Rulebook) -> PlayedPolicy:
         version=1,
         rules={name: _settings(rule) for name, rule in read.rules.items()},
         entries={
-            str(number): _entry(str(number), allowed)
+            str(number): _entry(str(number), allowed, rules)
             for number, allowed in enumerate(read.allow, 1)
         },
     )
@@ -89,15 +92,23 @@ def read_policy(text: bytes, rules: Rulebook) -> PlayedPolicy:
 
 
 def _check_rule(name: str, rule: _Rule, rules: Rulebook) -> None:
-    known = rules.by_name.get(name)
-    if known is None:
-        msg = f"there is no rule {name}; the rules are {', '.join(rules.by_name)}"
-        raise PolicyFileError(msg)
-    for parameter in rule.parameters:
+    known = _known_rule(name, rules)
+    for parameter, value in rule.parameters.items():
         if parameter not in known.about.parameters:
             names = ", ".join(known.about.parameters) or "none"
             msg = f"rule {name} has no parameter {parameter}; it has {names}"
             raise PolicyFileError(msg)
+        if not 0 <= value <= MAX_PARAMETER:
+            msg = f"{parameter} of rule {name} is not between 0 and {MAX_PARAMETER}"
+            raise PolicyFileError(msg)
+
+
+def _known_rule(name: str, rules: Rulebook) -> Rule:
+    known = rules.by_name.get(name)
+    if known is None:
+        msg = f"there is no rule {name}; the rules are {', '.join(rules.by_name)}"
+        raise PolicyFileError(msg)
+    return known
 
 
 def _settings(rule: _Rule) -> RuleSettings:
@@ -109,15 +120,25 @@ def _settings(rule: _Rule) -> RuleSettings:
     )
 
 
-def _entry(entry_id: str, allowed: _Allowed) -> AllowListEntry:
+def _entry(entry_id: str, allowed: _Allowed, rules: Rulebook) -> AllowListEntry:
     told = [kind for kind in AllowedKind if getattr(allowed, kind.value) is not None]
     if len(told) != 1:
         msg = f"entry {entry_id} of `allow` names one of network, asn and user"
         raise PolicyFileError(msg)
+    if allowed.rule is not None:
+        _known_rule(allowed.rule, rules)
+    if allowed.until is not None and allowed.until.tzinfo is None:
+        msg = f"`until` of entry {entry_id} of `allow` has no offset: end it with Z"
+        raise PolicyFileError(msg)
+    try:
+        network = None if allowed.network is None else str(ip_network(allowed.network))
+    except ValueError as error:
+        msg = f"entry {entry_id} of `allow`: {error}"
+        raise PolicyFileError(msg) from error
     return AllowListEntry(
         entry_id=entry_id,
         kind=told[0],
-        network=allowed.network,
+        network=network,
         asn=allowed.asn,
         user_id=None if allowed.user is None else UserId(allowed.user),
         rule=allowed.rule,

@@ -1,13 +1,19 @@
 """The request file: JSON Lines in time order, one request a line."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
 
 from domain.client import USER_AGENT_MAX_CHARS, ClientContext, canonical_ip
 from domain.detection import Verdict
+from domain.refresh_token import MAX_GENERATION
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+_canonical_ip = lru_cache(maxsize=1 << 16)(canonical_ip)
+"""A client sends many requests from one address."""
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
@@ -40,20 +46,9 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
     at: datetime
     ip: str | None = None
     user_agent: str | None = None
-    hints: dict[str, str] = {}
+    hints: dict[str, str] | None = None
     device_id: str | None = None
     geo: Geo | None = None
-
-    @property
-    def client(self) -> ClientContext:
-        """Who seems to be calling, as the service would have taken it down."""
-        agent = self.user_agent
-        return ClientContext(
-            ip=None if self.ip is None else canonical_ip(self.ip),
-            user_agent=None if agent is None else agent[:USER_AGENT_MAX_CHARS],
-            hints={name.lower(): value for name, value in self.hints.items()},
-            device_key=self.device_id,
-        )
 
 
 class Login(_Request, frozen=True, kw_only=True, tag="login"):
@@ -73,7 +68,7 @@ class Refresh(_Request, frozen=True, kw_only=True, tag="refresh"):
     """A refresh that presents the family's token of some generation."""
 
     family: _Text
-    generation: Annotated[int, msgspec.Meta(ge=1)]
+    generation: Annotated[int, msgspec.Meta(ge=1, le=MAX_GENERATION)]
 
 
 class Logout(_Request, frozen=True, kw_only=True, tag="logout"):
@@ -107,10 +102,16 @@ def read_request(line: bytes | str) -> Request:
         request: Request = _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadLineError(str(error)) from error
+    except RecursionError as error:
+        msg = "nested too deeply"
+        raise BadLineError(msg) from error
     if request.at.tzinfo is None:
         msg = "`at` has no offset: write it like 2026-01-05T08:00:00Z"
         raise BadLineError(msg)
-    if request.ip is not None and canonical_ip(request.ip) is None:
+    if not _EARLIEST <= request.at < _LATEST:
+        msg = "`at` is not between 1970 and 2999"
+        raise BadLineError(msg)
+    if request.ip is not None and _canonical_ip(request.ip) is None:
         msg = "`ip` is not an IP address"
         raise BadLineError(msg)
     return request
@@ -118,4 +119,16 @@ def read_request(line: bytes | str) -> Request:
 
 def instant_of(request: Request) -> datetime:
     """When a request was, in UTC."""
-    return request.at.astimezone(UTC)
+    return request.at if request.at.tzinfo is UTC else request.at.astimezone(UTC)
+
+
+def client_of(request: Request) -> ClientContext:
+    """Who seems to be calling, as the service would have taken it down."""
+    agent = request.user_agent
+    hints = request.hints
+    return ClientContext(
+        ip=None if request.ip is None else _canonical_ip(request.ip),
+        user_agent=None if agent is None else agent[:USER_AGENT_MAX_CHARS],
+        hints={name.lower(): value for name, value in hints.items()} if hints else {},
+        device_key=request.device_id,
+    )

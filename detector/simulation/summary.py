@@ -3,8 +3,8 @@
 from collections import Counter
 from datetime import datetime
 
-from detector.simulation.player import Played, Result
 from detector.simulation.requests import Login, Request
+from detector.simulation.results import Played, Result
 from domain.detection import Response
 
 

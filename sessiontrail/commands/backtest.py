@@ -19,7 +19,7 @@ from sessiontrail.commands.context import print_table, run, say, store
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.commands.simulate import policy_from
 from sessiontrail.composition import Store
-from sessiontrail.detector import geoip
+from sessiontrail.evidence import geoip
 
 
 def backtest(policy: Path | None, since: datetime | None) -> None:

@@ -1,6 +1,7 @@
 """``sessiontrail simulate``: a file of requests through the rules, without a database."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -11,13 +12,12 @@ from detector.rulebook import rulebook
 from detector.simulation.answers import bad_line, played_line
 from detector.simulation.player import Player
 from detector.simulation.policy_file import PlayedPolicy, PolicyFileError, read_policy
-from detector.simulation.requests import BadLineError, read_request
+from detector.simulation.requests import BadLineError
 from detector.simulation.summary import Summary
 from infra.settings import load_settings
 from sessiontrail.commands.context import CommandError, print_table, say
-from sessiontrail.detector import evidence_of_files
-
-_BUFFER = 1 << 20
+from sessiontrail.evidence import evidence_of_files
+from sessiontrail.request_files import numbered_requests, opened_requests
 
 
 def simulate(
@@ -31,32 +31,29 @@ def simulate(
     player = Player(rulebook(), policy_from(policy), evidence_of_files(load_settings()))
     summary = Summary()
     with opened_requests(file) as lines:
-        _play(player, lines, summary, as_json=json)
-    if not json:
+        for answer in _played(player, lines, summary):
+            if json:
+                sys.stdout.buffer.write(answer + b"\n")
+    if json:
+        sys.stdout.flush()
+    else:
         _print(summary)
     if summary.bad_lines:
-        msg = f"{summary.bad_lines} lines could not be read; the rest was played"
+        msg = f"{summary.bad_lines:,} lines could not be read; the rest was played"
         raise CommandError(msg)
 
 
-def _play(player: Player, lines: BinaryIO, summary: Summary, *, as_json: bool) -> None:
-    out = sys.stdout.buffer
-    for number, line in enumerate(lines, 1):
-        if line.isspace():
-            continue
-        try:
-            request = read_request(line)
-        except BadLineError as error:
+def _played(player: Player, lines: BinaryIO, summary: Summary) -> Iterator[bytes]:
+    """Play what can be played; the answer to each line."""
+    for number, request in numbered_requests(lines):
+        if isinstance(request, BadLineError):
             summary.bad_lines += 1
-            sys.stderr.write(f"line {number}: {error}\n")
-            answer = bad_line(number, str(error))
+            sys.stderr.write(f"line {number}: {request}\n")
+            yield bad_line(number, str(request))
         else:
             played = player.play(number, request)
             summary.note(request, played)
-            answer = played_line(number, played)
-        if as_json:
-            out.write(answer + b"\n")
-    out.flush()
+            yield played_line(number, played)
 
 
 def policy_from(file: Path | None) -> PlayedPolicy:
@@ -77,23 +74,8 @@ def policy_from(file: Path | None) -> PlayedPolicy:
         raise CommandError(msg) from error
 
 
-def opened_requests(file: Path) -> BinaryIO:
-    """A request file, or standard input for ``-``.
-
-    Raises:
-        CommandError: It cannot be read.
-    """
-    if str(file) == "-":
-        return sys.stdin.buffer
-    try:
-        return file.open("rb", _BUFFER)
-    except OSError as error:
-        msg = f"cannot read {file}: {error.strerror}"
-        raise CommandError(msg) from error
-
-
 def _print(summary: Summary) -> None:
-    say(f"{summary.requests} requests of {summary.users} users over {summary.days:.1f} days")
+    say(f"{summary.requests:,} requests of {summary.users:,} users over {summary.days:.1f} days")
     results = Table("result", "requests")
     for result, count in summary.results.most_common():
         results.add_row(result.value, f"{count:,}")
