@@ -35,6 +35,9 @@ MAX_BODY_BYTES = 64 * 1024
 _MAX_DISCARDED_BYTES = 8 * 1024 * 1024
 """What is read of a body that is too large, so that a client still sending it sees the answer."""
 
+BODY_WITHIN_S = 10.0
+"""The longest that a body may take to arrive: whoever sends it drop by drop holds a connection."""
+
 ANSWER_WITHIN_S = 10.0
 """The longest that a client waits for the application, whatever the database does."""
 
@@ -85,8 +88,18 @@ async def read_body(receive: Receive) -> bytes:
     """Read a request's body whole.
 
     Raises:
-        ProblemError: It is larger than anything we accept, or the client went away.
+        ProblemError: It is larger than anything we accept, it does not arrive in time, or the
+            client went away.
     """
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            return await _whole_body(receive)
+    except TimeoutError:
+        late = f"the body did not arrive within {BODY_WITHIN_S:g} s"
+        raise ProblemError(ProblemKind.MALFORMED, late) from None
+
+
+async def _whole_body(receive: Receive) -> bytes:
     message = await receive()
     body: bytes = message.get("body", b"")
     size = len(body)

@@ -1,8 +1,12 @@
 """One try at a password: the limits that it counts against, and the hash that it renews."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from api.ports import Services
 from api.problems import rate_limited
 from api.requests import is_known_device
+from api.tries import LimitKey, LimitReachedError
 from domain.client import ClientContext, network_of
 from domain.ports import SignIn
 from domain.rate_limiting import LimitName
@@ -33,7 +37,7 @@ class PasswordAttempt:
             device, self._user_id, services.device_key
         )
         if self.from_known_device and client.device_key is not None:
-            self._limits: list[tuple[LimitName, tuple[str, ...]]] = [
+            self._limits: list[LimitKey] = [
                 (LimitName.LOGIN_PER_KNOWN_DEVICE, (username, client.device_key))
             ]
         else:
@@ -43,18 +47,22 @@ class PasswordAttempt:
                 (LimitName.LOGIN_PER_ACCOUNT, (username,)),
             ]
 
-    async def refuse_if_limited(self) -> None:
-        """Turn the attempt away, before any hashing, where failures have used a limit up.
+    @asynccontextmanager
+    async def let_in(self) -> AsyncIterator[None]:
+        """Verify the password within: what is under way counts like a failure until it is over.
 
         Raises:
-            ProblemError: 429 with the time to wait.
+            ProblemError: Failures have used a limit up: 429 with the time to wait, before any
+                hashing.
         """
-        for name, key in self._limits:
-            wait = await self._services.limits.check(name, *key)
-            if wait is not None:
-                self._services.telemetry.rate_limited(name.value)
-                self._services.failures.note(self._network, self._user_id, limited=True)
-                raise rate_limited(wait)
+        services = self._services
+        try:
+            async with services.tries.let_in(services.limits, self._limits):
+                yield
+        except LimitReachedError as error:
+            services.telemetry.rate_limited(error.name.value)
+            services.failures.note(self._network, self._user_id, limited=True)
+            raise rate_limited(error.wait) from error
 
     async def failed(self) -> None:
         """Count a failure."""

@@ -63,11 +63,11 @@ async def login(
     client = client_reader(request).context(request.scope, headers)
     found = await services.users.find_for_sign_in(username)
     attempt = PasswordAttempt(services, username, found, client, device_token(headers))
-    await attempt.refuse_if_limited()
-    fits = await services.passwords.verify(found.password_hash if found else None, password)
-    if not fits or found is None or found.user.disabled_at is not None:
-        await attempt.failed()
-        raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
+    async with attempt.let_in():
+        fits = await services.passwords.verify(found.password_hash if found else None, password)
+        if not fits or found is None or found.user.disabled_at is not None:
+            await attempt.failed()
+            raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
     await rehash_if_old(services, found, password)
 
     fresh_device = None

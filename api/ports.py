@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
 from domain.alert_decisions import AlertCommand
@@ -260,6 +261,7 @@ class Services:
         allowed_origins: Other origins whose pages may use the refresh cookie.
         trusted_proxies: Networks (CIDR) whose X-Forwarded-For is believed.
         device_key: Key of the MAC in device cookies.
+        tries: The tries at a password that are being hashed.
     """
 
     families: FamilyCommands
@@ -291,3 +293,4 @@ class Services:
     issuer: str
     allowed_origins: frozenset[str]
     trusted_proxies: Sequence[str]
+    tries: TriesUnderWay = field(default_factory=TriesUnderWay)

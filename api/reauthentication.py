@@ -112,11 +112,11 @@ async def _verify_password(
     found = await services.users.find(user_id)
     account = user_id if found is None else str(found.user.username or user_id)
     attempt = PasswordAttempt(services, account, found, client, device_token(headers))
-    await attempt.refuse_if_limited()
-    fits = await services.passwords.verify(found.password_hash if found else None, password)
-    if not fits or found is None or found.user.disabled_at is not None:
-        await attempt.failed()
-        raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
+    async with attempt.let_in():
+        fits = await services.passwords.verify(found.password_hash if found else None, password)
+        if not fits or found is None or found.user.disabled_at is not None:
+            await attempt.failed()
+            raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
     await rehash_if_old(services, found, password)
 
 

@@ -179,6 +179,8 @@ def is_known_device(token: str | None, user_id: UserId, key: bytes) -> bool:
         raw = urlsafe_b64decode(token + "=")
     except ValueError:
         return False
+    if encode_bytes(raw) != token:  # base64 can spell it otherwise: each would have its own limit
+        return False
     nonce, mac = raw[:_DEVICE_NONCE_BYTES], raw[_DEVICE_NONCE_BYTES:]
     return compare_digest(_device_mac(user_id, nonce, key), mac)
 

@@ -13,6 +13,7 @@ from api.requests import Headers
 from api.schemas import Ended, PasswordBody, RenameBody, SessionList
 from api.security import CallerIn, CorrelationIn, HeadersIn, ServicesIn, bearer, claims_of
 from api.session_lists import listed
+from api.tries import LimitReachedError
 from domain.events.envelope import USER, Cause
 from domain.events.families import EndReason
 from domain.family_decisions import EndSession, RenameSession
@@ -154,9 +155,6 @@ async def _own_session(
 async def change_password(body: PasswordBody, caller: CallerIn, services: ServicesIn) -> None:
     """Change the password: this session stays, every other one ends."""
     user_id = caller.user.user_id
-    wait = await services.limits.check(LimitName.PASSWORD_CHANGE_PER_USER, user_id)
-    if wait is not None:
-        raise rate_limited(wait)
     try:
         current = normalise_password(body.current_password)
         new = accept_new_password(body.new_password, services.common_passwords())
@@ -165,9 +163,14 @@ async def change_password(body: PasswordBody, caller: CallerIn, services: Servic
     found = await services.users.find(user_id)
     if found is None or found.password_hash is None:
         raise ProblemError(ProblemKind.CONFLICT, "this user's password is not kept here")
-    if not await services.passwords.verify(found.password_hash, current):
-        await services.limits.hit(LimitName.PASSWORD_CHANGE_PER_USER, user_id)
-        raise ProblemError(ProblemKind.FORBIDDEN, "the current password is wrong")
+    limit = LimitName.PASSWORD_CHANGE_PER_USER
+    try:
+        async with services.tries.let_in(services.limits, [(limit, (user_id,))]):
+            if not await services.passwords.verify(found.password_hash, current):
+                await services.limits.hit(limit, user_id)
+                raise ProblemError(ProblemKind.FORBIDDEN, "the current password is wrong")
+    except LimitReachedError as error:
+        raise rate_limited(error.wait) from error
     changed = await services.users.change_password(
         user_id,
         found.user.credential_epoch,

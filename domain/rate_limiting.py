@@ -55,6 +55,6 @@ class RateLimiter(Protocol):
         """
         ...
 
-    async def check(self, name: LimitName, *key: str) -> int | None:
-        """What ``hit`` would answer now, without counting."""
+    async def check(self, name: LimitName, *key: str, under_way: int = 0) -> int | None:
+        """What ``hit`` would answer now, or after ``under_way`` more of them; counts nothing."""
         ...

@@ -14,6 +14,7 @@ import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from limits import RateLimitItem, parse
@@ -114,9 +115,9 @@ class InProcessRateLimits:
         """See ``domain.rate_limiting.RateLimiter.hit``."""
         return self._windows[name].hit(hash(key), self._clock())
 
-    async def check(self, name: LimitName, *key: str) -> int | None:
+    async def check(self, name: LimitName, *key: str, under_way: int = 0) -> int | None:
         """See ``domain.rate_limiting.RateLimiter.check``."""
-        return self._windows[name].check(hash(key), self._clock())
+        return self._windows[name].check(hash(key), self._clock(), under_way)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -152,10 +153,10 @@ class _Windows:
         counts[key] = 1
         return None
 
-    def check(self, key: int, now: float) -> int | None:
+    def check(self, key: int, now: float, under_way: int = 0) -> int | None:
         if now >= self._ends:
             self._turn(now)
-        count = self._counts.get(key, 0)
+        count = self._counts.get(key, 0) + under_way
         before = self._before.get(key, 0)
         remaining = self._ends - now
         if count + before * remaining / self._seconds < self._amount:
@@ -235,9 +236,14 @@ class RedisRateLimits:
         """See ``domain.rate_limiting.RateLimiter.hit``."""
         return await self._first_answer(self._hit_redis, self._local.hit, name, key)
 
-    async def check(self, name: LimitName, *key: str) -> int | None:
+    async def check(self, name: LimitName, *key: str, under_way: int = 0) -> int | None:
         """See ``domain.rate_limiting.RateLimiter.check``."""
-        return await self._first_answer(self._check_redis, self._local.check, name, key)
+        return await self._first_answer(
+            partial(self._check_redis, under_way=under_way),
+            partial(self._local.check, under_way=under_way),
+            name,
+            key,
+        )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -267,13 +273,14 @@ class RedisRateLimits:
             return None
         return await self._check_redis(name, *key) or 1  # it may have become free since
 
-    async def _check_redis(self, name: LimitName, *key: str) -> int | None:
+    async def _check_redis(self, name: LimitName, *key: str, under_way: int = 0) -> int | None:
         rule = self._rules[name]
         seconds = rule.get_expiry()
         before, before_ttl, count, count_ttl = await self._storage.get_sliding_window(
             self._redis_key(name, key), seconds
         )
         remaining = before_ttl if before else max(0.0, count_ttl - seconds)
+        count += under_way
         if count + before * remaining / seconds < rule.amount:
             return None
         return _wait(rule.amount, seconds, before, count, remaining)

@@ -1,8 +1,11 @@
 """Rate limits slow an attacker, lock no owner out, and keep the log small under attack."""
 
+import string
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -32,6 +35,8 @@ LIMITS = {
     "SESSIONTRAIL_LIMIT_REFRESH_PER_NETWORK": "12/hour",
     "SESSIONTRAIL_LIMIT_PASSWORD_CHANGE_PER_USER": "3/hour",
 }
+
+_BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 _networks = iter(f"10.{high}.{low}.7" for high in range(256) for low in range(256))
 
@@ -183,6 +188,57 @@ def test_the_device_of_somebody_else_is_not_known(
     assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
 
 
+def test_a_device_token_has_one_spelling(from_somewhere: Somewhere, account: Account) -> None:
+    """Base64 has many for the same bytes: each would have a limit of its own."""
+    thief = from_somewhere()
+    token = thief.login(account.username, account.password).json()["device_token"]
+    last = _BASE64URL.index(token[-1])
+    thief.headers[DEVICE_HEADER] = token[:-1] + _BASE64URL[last ^ 1]  # a bit that is not used
+
+    answers = [thief.login(account.username, WRONG) for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
+
+def test_many_guesses_at_once_are_no_more_than_the_limit(
+    from_somewhere: Somewhere, account: Account
+) -> None:
+    """All are under way before the first one has failed."""
+    attacker = from_somewhere()
+
+    statuses = at_once(24, lambda: attacker.login(account.username, WRONG).status_code)
+
+    assert Counter(statuses) == {401: 3, 429: 21}
+
+
+def test_many_guesses_at_many_accounts_at_once_are_no_more_than_the_limit(
+    from_somewhere: Somewhere,
+) -> None:
+    attacker = from_somewhere()
+    names = iter([f"one-of-many-{number}@example.com" for number in range(24)])
+
+    statuses = at_once(24, lambda: attacker.login(next(names), WRONG).status_code)
+
+    assert Counter(statuses) == {401: 12, 429: 12}
+
+
+def test_many_good_sign_ins_at_once_wait_for_each_other(
+    from_somewhere: Somewhere, account: Account
+) -> None:
+    """They are more than the limit has room for, should they all fail; they do not."""
+    office = from_somewhere()
+
+    statuses = at_once(16, lambda: office.login(account.username, account.password).status_code)
+
+    assert statuses == [200] * 16
+
+
+def at_once(count: int, attempt: Callable[[], int]) -> list[int]:
+    """What so many attempts at the same time come to."""
+    with ThreadPoolExecutor(count) as pool:
+        return [each.result() for each in [pool.submit(attempt) for _ in range(count)]]
+
+
 def test_signing_in_well_uses_nothing_up(from_somewhere: Somewhere, account: Account) -> None:
     device = from_somewhere()
 
@@ -273,6 +329,22 @@ def test_idle_connections_keep_nobody_out(limited: RunningService) -> None:
             answer.read()
 
 
+@pytest.mark.parametrize("path", ["/v1/refresh", "/v1/login"])
+def test_a_body_that_never_comes_holds_no_connection(limited: RunningService, path: str) -> None:
+    address = urlsplit(limited.url)
+    with closing(HTTPConnection(str(address.hostname), address.port, timeout=20)) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", "100")
+        connection.endheaders(b'{"refresh_token":')
+
+        answer = connection.getresponse()
+
+        assert answer.status == 400
+        assert b"did not arrive within 10 s" in answer.read()
+        assert connection.sock is None or connection.sock.recv(1) == b""
+
+
 # ---------------------------------------------------------------------------- password changes
 
 
@@ -287,6 +359,17 @@ def test_guessing_at_the_current_password_in_a_stolen_session_is_slowed(
     assert_limited(thief.post("/v1/password", change | {"current_password": PASSWORD}))
 
     assert types(log.of_user(account.user_id)) == ["UserRegistered"]
+
+
+def test_many_guesses_at_once_at_the_current_password_are_no_more_than_the_limit(
+    from_somewhere: Somewhere, account: Account
+) -> None:
+    thief = signed_in(from_somewhere(), account)
+    change = {"current_password": WRONG, "new_password": "a brand new passphrase"}
+
+    statuses = at_once(24, lambda: thief.post("/v1/password", change).status_code)
+
+    assert Counter(statuses) == {403: 3, 429: 21}
 
 
 # ---------------------------------------------------------------------------- the log

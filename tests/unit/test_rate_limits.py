@@ -165,6 +165,17 @@ async def test_checking_answers_like_an_attempt_but_counts_nothing(case: Case) -
     assert await limiter.hit(LONG, "ada", NETWORK) is not None
 
 
+async def test_what_is_under_way_counts_in_a_check_as_if_it_had_failed(case: Case) -> None:
+    limiter, _ = case
+    assert await limiter.check(LONG, "ada", NETWORK, under_way=1) is None
+    assert await limiter.check(LONG, "ada", NETWORK, under_way=2) is not None
+
+    await limiter.hit(LONG, "ada", NETWORK)
+
+    assert await limiter.check(LONG, "ada", NETWORK, under_way=1) is not None
+    assert await limiter.check(LONG, "ada", NETWORK) is None
+
+
 async def test_keys_are_counted_apart_however_their_parts_are_joined(case: Case) -> None:
     limiter, _ = case
     for _ in range(3):
