@@ -125,7 +125,9 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     found = error.errors()
-    if any(each["type"] == "json_invalid" for each in found):
+    if isinstance(error.body, bytes) and error.body:  # it was not read: not said to be JSON
+        problem = ProblemError(ProblemKind.UNSUPPORTED_TYPE, "send application/json")
+    elif any(each["type"] == "json_invalid" for each in found):
         problem = ProblemError(ProblemKind.MALFORMED, "the body is not JSON")
     else:
         problem = ProblemError(

@@ -4,7 +4,7 @@ from api.asgi import App, Message, Receive, Send
 from api.requests import Scope
 
 _PREFLIGHT = [
-    (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
     (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
     (b"access-control-max-age", b"600"),
     (b"content-length", b"0"),

@@ -39,7 +39,7 @@ def PROBLEMS(*statuses: int) -> dict[int | str, dict[str, Any]]:  # noqa: N802 (
             "model": Problem,
             "content": {PROBLEM_JSON: {}},
         }
-        for status in sorted({400, 413, 503, *statuses})
+        for status in sorted({400, 413, 415, 503, *statuses})
     }
 
 

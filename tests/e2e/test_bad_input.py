@@ -11,7 +11,14 @@ import pytest
 
 from domain.service_keys import ServiceScope
 from tests.e2e.accounts import Account, add_service_key, add_user
-from tests.e2e.clients import Device, Json, assert_no_secret_in, used_secrets
+from tests.e2e.clients import (
+    DEMO_PASSWORD,
+    DEMO_USERNAME,
+    Device,
+    Json,
+    assert_no_secret_in,
+    used_secrets,
+)
 from tests.e2e.database import EventLog
 from tests.e2e.service import RunningService, command
 
@@ -155,6 +162,20 @@ def test_a_refresh_body_that_is_not_said_to_be_json_is_not_read(
 
     assert_problem(answer, 415, "unsupported-media-type")
     assert one.refresh().status_code == 200
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_sign_in_that_is_not_said_to_be_json_is_not_read(
+    one: Device, content_type: str | None
+) -> None:
+    answer = one.http.post(
+        f"{one.url}/v1/login",
+        content=json.dumps({"username": DEMO_USERNAME, "password": DEMO_PASSWORD}).encode(),
+        headers={} if content_type is None else {"Content-Type": content_type},
+    )
+
+    problem = assert_problem(answer, 415, "unsupported-media-type")
+    assert problem["detail"] == "send application/json"
 
 
 @pytest.mark.parametrize("path", ["/v1/login", "/v1/refresh", "/oauth/token", "/oauth/introspect"])
