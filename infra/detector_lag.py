@@ -76,6 +76,7 @@ class DetectorLag:
         engine: AsyncEngine,
         registry: CollectorRegistry,
         types: Callable[[Stage], Collection[str]],
+        stages: Collection[Stage] = tuple(Stage),
     ) -> None:
         """Register the gauge; it has no value before ``run``.
 
@@ -83,9 +84,10 @@ class DetectorLag:
             engine: The pool.
             registry: Of the process's metrics.
             types: The event types that a stage wants.
+            stages: Those that are read from the log.
         """
         self._engine = engine
-        self._types: Mapping[Stage, list[str]] = {stage: list(types(stage)) for stage in Stage}
+        self._types: Mapping[Stage, list[str]] = {stage: list(types(stage)) for stage in stages}
         self._gauge = Gauge(
             "sessiontrail_detector_lag_seconds",
             "Age of the oldest event that no detector has judged yet.",

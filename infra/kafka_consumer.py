@@ -7,7 +7,7 @@ from typing import Final
 import kafka
 import msgspec
 from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
+from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from infra.kafka_access import KafkaAccess
 from infra.kafka_clients import away, connect, ensure_topic
@@ -80,6 +80,13 @@ class GroupConsumer:
             if partition.partition in self._placed
         }
         return Polled(gone, fresh, messages)
+
+    def show(self, offsets: Mapping[int, int]) -> None:
+        """Tell Kafka how far partitions are: for its own tools. Nobody here reads it back."""
+        if self._consumer is not None and offsets:
+            self._consumer.commit_async(
+                {self._partition(each): OffsetAndMetadata(at) for each, at in offsets.items()}
+            )
 
     def close(self) -> None:
         """Leave the group, so that others need not wait for our silence. A ``poll`` joins again."""

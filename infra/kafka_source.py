@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 1.0
 _REST_S: Final = 0.005
-_BOOKMARK_EVERY_S: Final = 20.0
+_BOOKMARK_EVERY_S: Final = 5.0
 
 
 class CrowdSource(Protocol):
@@ -132,6 +132,7 @@ class KafkaSource:
                     if loop.time() - bookmarked_at > _BOOKMARK_EVERY_S:
                         bookmarked_at = loop.time()
                         await self._bookmark_what_was_passed_over()
+                        await loop.run_in_executor(thread, self._consumer.show, self._offsets())
             finally:
                 await asyncio.shield(loop.run_in_executor(thread, self._consumer.close))
 
@@ -212,6 +213,13 @@ class KafkaSource:
                 await self._bookmarks.move(connection, moved)
             for held in idle:
                 held.settle(0, moved[held.number])
+
+    def _offsets(self) -> dict[int, int]:
+        return {
+            number: held.stored.offset
+            for number, held in self._held.items()
+            if held.stored.offset is not None
+        }
 
     def _note_away(self, error: Exception) -> None:
         if not self._is_away:

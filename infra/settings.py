@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     access_log: bool = True
     demo: bool | None = None
     detector: bool | None = None
+    detector_transport: Literal["log", "kafka"] = "log"
 
     @field_validator("trusted_proxies", "allowed_origins", mode="before")
     @classmethod

@@ -57,7 +57,7 @@ def types_read(stage: Stage) -> list[str]:
 
 
 async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> None:
-    """Run a worker on the log until cancelled.
+    """Run a worker on the log, or on Kafka, until cancelled.
 
     Args:
         settings: The settings.
@@ -67,6 +67,7 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
     Raises:
         UnsealError: The master keys are not those of this database.
         StoreUnavailableError: The database cannot serve at the start.
+        SettingsError: It is to read from Kafka, and nothing says where that is.
     """
     async with transaction(store.engine) as connection:
         await system_key(connection, store.data_keys)  # or every user would look erased
@@ -74,21 +75,33 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
     reactions = Reactions(
         store.data_keys, store.users, policies, rule_parameters(), Breaker().allows
     )
-    leases = Leases(store.engine)
+    on_kafka = settings.detector_transport == "kafka"
+    stages = (Stage.CROWD,) if on_kafka else tuple(Stage)
+    leases = Leases(store.engine, stages)
     networks = geoip(settings)
-    source = LogSource(
-        store.engine,
-        leases,
-        policies,
-        reactions,
-        store.data_keys,
-        types_read,
-    )
-    worker = Worker(source, rulebook(), EventReader(UserAgents(), networks), metrics)
+    log = LogSource(store.engine, leases, policies, reactions, store.data_keys, types_read)
+    topic = None
+    if on_kafka:
+        from infra.kafka_source import KafkaSource  # noqa: PLC0415 (only then is kafka-python loaded)
+
+        topic = KafkaSource(
+            store.engine,
+            settings.kafka_access(),
+            settings.kafka_group,
+            log,
+            policies,
+            reactions,
+            store.data_keys,
+            types_read,
+        )
+    worker = Worker(topic or log, rulebook(), EventReader(UserAgents(), networks), metrics)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.run(), name="detector leases")
         tasks.create_task(networks.run(), name="geoip files")
         tasks.create_task(
-            DetectorLag(store.engine, metrics.registry, types_read).run(), name="detector lag"
+            DetectorLag(store.engine, metrics.registry, types_read, stages).run(),
+            name="detector lag",
         )
+        if topic is not None:
+            tasks.create_task(topic.run(), name="detector topic")
         tasks.create_task(worker.run(), name="detector")

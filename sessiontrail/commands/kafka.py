@@ -39,7 +39,7 @@ def start(port: Port = 9092) -> None:
 
 @app.command("run")
 def run_all(port: Port = 9092) -> None:
-    """Start a broker, the service and what goes with it over Kafka, until Ctrl-C."""
+    """Start a broker, the service with a detector on it, and the relay; until Ctrl-C."""
     settings = load_settings()
     with _broker(settings, port) as broker:
         say(f"Kafka answers: KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}")
@@ -67,7 +67,11 @@ def _broker(settings: Settings, port: int) -> "Iterator[LocalKafka]":
 
 async def _together(settings: Settings, bootstrap_servers: str) -> None:
     """The service and what runs beside it, each in a process; when one ends, all do."""
-    environment = os.environ | {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
+    environment = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "SESSIONTRAIL_DETECTOR": os.environ.get("SESSIONTRAIL_DETECTOR", "true"),
+        "SESSIONTRAIL_DETECTOR_TRANSPORT": "kafka",
+    }
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
