@@ -30,7 +30,7 @@ _NEW_PREFIX_UNSETTLED = 10
 _RETRIED_ELSEWHERE = 40
 _LEFT_THE_TUNNEL = 15
 _HOSTING = 60
-_HOSTING_FOR_TUNNEL_USERS = 35
+_HOSTING_FOR_TUNNEL_USERS = 40
 _PEOPLES_EXIT = 30
 _NEW_COUNTRY = 20
 _IMPOSSIBLE = 60
@@ -183,7 +183,9 @@ def travel_facts(sighting: Sighting) -> list[Fact]:
         )
         if may_be_a_gateway or not travel.is_impossible:
             return []
-        return [Fact("impossible_travel", _IMPOSSIBLE_ON_A_PHONE, value, usual)]
+        is_far = travel.km >= _GATEWAY_KM
+        weight = _IMPOSSIBLE_AT_HOME if is_far else _IMPOSSIBLE_ON_A_PHONE
+        return [Fact("impossible_travel", weight, value, usual)]
     if travel.is_impossible:
         return [Fact("impossible_travel", _IMPOSSIBLE_AT_HOME, value, usual)]
     return [Fact("hurried_travel", _HURRIED_AT_HOME, value, usual)]
