@@ -1,14 +1,15 @@
 """When failed sign-ins are an attack: what several rules ask of the crowd's counts."""
 
+from collections.abc import Mapping
+
 from detector.crowd_states import SourceState, SprayState
-from detector.rule import Parameters
 
-STUFFING: Parameters = {"min_tries": 25, "min_accounts": 15, "max_each": 5}
+STUFFING: Mapping[str, int] = {"min_tries": 25, "min_accounts": 15, "max_each": 5}
 """Elastic's figures, but for the tries each: two there, which a second list exceeds."""
-SPRAYING: Parameters = {"min_tries": 25, "min_accounts": 8, "min_sources": 5, "max_each": 5}
+SPRAYING: Mapping[str, int] = {"min_tries": 25, "min_accounts": 8, "min_sources": 5, "max_each": 5}
 
 
-def is_stuffing(source: SourceState, now: float, parameters: Parameters) -> bool:
+def is_stuffing(source: SourceState, now: float, parameters: Mapping[str, int]) -> bool:
     """Whether one source tries many accounts, a few times each."""
     return (
         source.tries.total(now) >= parameters["min_tries"]
@@ -16,7 +17,9 @@ def is_stuffing(source: SourceState, now: float, parameters: Parameters) -> bool
     )
 
 
-def is_spraying(spray: SprayState, sign_ins: int, now: float, parameters: Parameters) -> bool:
+def is_spraying(
+    spray: SprayState, sign_ins: int, now: float, parameters: Mapping[str, int]
+) -> bool:
     """Whether many sources try many accounts, a few times each, and not as people mistype.
 
     Args:

@@ -8,9 +8,10 @@ there are.
 import msgspec
 from msgspec.structs import replace
 
+from detector.bursts import SPRAYING, STUFFING, is_spraying
 from detector.crowd_context import CrowdContext
 from detector.crowd_states import DAY_S, AccountState, OriginState, SourceState, SprayState
-from detector.familiar import counted, with_seen
+from detector.familiar import count_of, counted, with_seen
 from detector.features import TOTAL, FeatureCounts, FeatureState, features_of
 from detector.memory import Key, Memory, Scope
 from detector.observations import Failures, Kind, Observation
@@ -118,7 +119,17 @@ def _sign_in(memory: Memory, seen: Observation) -> CrowdContext:
     account = memory.get(account_key, AccountState) or AccountState()
     spray = memory.get(_SPRAY, SprayState) or SprayState()
     counts = _count_features(memory, seen, is_first=not account.homes)
-    context = CrowdContext(counts, account, source, spray, spray.sign_ins(counts.total))
+    context = CrowdContext(
+        counts,
+        account_failures=account.recent(now),
+        tried_from_here=count_of(account.sources, prefix or "?") > 0,
+        is_home=account.is_home(prefix or "?", now),
+        source_failures=source.tries.total(now),
+        source_accounts=source.tries.accounts(now, STUFFING["max_each"]),
+        source_users=source.users(now),
+        is_sprayed_from=spray.sources.of(prefix or "?", now) > 0
+        and is_spraying(spray, spray.sign_ins(counts.total), now, SPRAYING),
+    )
     homes = with_seen(account.homes, prefix or "?", now, _HOMES)
     if homes is not account.homes:
         memory.put(account_key, replace(account, homes=homes))

@@ -155,14 +155,14 @@ def _evidence(sighting: Sighting) -> list[Fact]:
 
 
 def _failures_before(sighting: Sighting) -> list[Fact]:
-    crowd, now = sighting.crowd, sighting.seen.second
+    crowd = sighting.crowd
     if crowd is None:
         return []
     facts = []
-    failures = crowd.account.recent(now)
+    failures = crowd.account_failures
     if failures >= _MANY_FAILURES:
         facts.append(Fact("failures_on_account", _AFTER_FAILURES, f"{failures} within an hour"))
-    others = crowd.source.tries.accounts(now, STUFFING["max_each"])
+    others = crowd.source_accounts
     if others >= _FAILING_ACCOUNTS:
         weight = _BURSTING_SOURCE if others >= STUFFING["min_accounts"] else _FAILING_SOURCE
         facts.append(Fact("failures_from_there", weight, f"on {others} accounts"))

@@ -17,9 +17,7 @@ def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
     if not sighting.place_is_new or sighting.cookie_is_known:
         return None
     crowd = sighting.crowd
-    is_shared = (
-        crowd is not None and crowd.source.users(sighting.seen.second) >= parameters["shared_by"]
-    )
+    is_shared = crowd is not None and crowd.source_users >= parameters["shared_by"]
     if is_shared and not sighting.device_is_new:
         return None  # a gateway of many: what people do, or their company for them
     way = f"{travel.km:.0f} km in {travel.hours:.1f} h"

@@ -1,6 +1,5 @@
 """Somebody guessed at a password, and then got in."""
 
-from detector.familiar import count_of
 from detector.findings import Fact, Signal, Subject
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
@@ -12,17 +11,15 @@ _GUESSED = 60
 
 
 def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
-    seen, crowd = sighting.seen, sighting.crowd
+    crowd = sighting.crowd
     if crowd is None or sighting.cookie_is_known:
         return None
-    failures = crowd.account.recent(seen.second)
+    failures = crowd.account_failures
     if failures < parameters["min_failures"]:
         return None
-    source = seen.network.prefix or "?"
-    tried_from_here = count_of(crowd.account.sources, source) > 0
-    if not tried_from_here and not sighting.carrier_is_new:
+    if not crowd.tried_from_here and not sighting.carrier_is_new:
         return None  # the owner, at home, while others guess elsewhere
-    if crowd.account.is_home(source, seen.second):
+    if crowd.is_home:
         return None
     facts = [Fact("failures_on_account", _GUESSED, f"{failures} within an hour")]
     risk = risk_of(sighting)

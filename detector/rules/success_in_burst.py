@@ -1,6 +1,5 @@
 """A sign-in succeeds from a source that is trying other people's passwords."""
 
-from detector.bursts import SPRAYING, STUFFING, is_spraying, is_stuffing
 from detector.findings import Fact, Signal, Subject
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
@@ -12,20 +11,14 @@ _IN_BURST = 80
 
 
 def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
-    seen, crowd = sighting.seen, sighting.crowd
+    crowd = sighting.crowd
     if crowd is None or sighting.cookie_is_known or not sighting.prefix_is_new:
         return None
-    now, source = seen.second, seen.network.prefix or "?"
-    stuffs = is_stuffing(crowd.source, now, parameters)
-    sprays = (
-        not stuffs
-        and crowd.source.tries.accounts(now, SPRAYING["max_each"]) >= parameters["min_sprayed"]
-        and crowd.spray.sources.of(source, now) > 0
-        and is_spraying(crowd.spray, crowd.sign_ins, now, SPRAYING)
-    )
+    tries, accounts = crowd.source_failures, crowd.source_accounts
+    stuffs = tries >= parameters["min_tries"] and accounts >= parameters["min_accounts"]
+    sprays = crowd.is_sprayed_from and accounts >= parameters["min_sprayed"]
     if not stuffs and not sprays:
         return None
-    tries = crowd.source.tries.total(now)
     facts = [Fact("failures_from_there", _IN_BURST, f"{tries} failures within an hour")]
     risk = risk_of(sighting)
     if risk is not None:
@@ -51,7 +44,7 @@ RULE = UserRule(
         severity=Severity.HIGH,
         response=Response.STEP_UP,
         subject=Subject.USER,
-        parameters={**STUFFING, "min_sprayed": 2},
+        parameters={"min_tries": 25, "min_accounts": 15, "min_sprayed": 2},
     ),
     kinds=frozenset({Kind.SIGN_IN}),
     look=_look,

@@ -184,6 +184,18 @@ def test_states_stay_small_however_long_an_attack_lasts() -> None:
     assert max(len(encode_state(state)) for state in states.values() if state is not None) < 8_000
 
 
+def test_what_a_sign_in_is_told_stays_small_in_the_middle_of_an_attack() -> None:
+    watch = Watch()
+    for number in range(2_000):
+        watch.failure(f"user{number}", HOSTING if number % 2 else moved(HOSTING, number))
+
+    context, _ = take_in(watch.memory, sign_in("ada", HOSTING))
+
+    assert context is not None
+    assert context.source_failures == 1_000
+    assert len(encode_state(context)) < 600
+
+
 def test_a_count_of_everybody_is_one_state() -> None:
     memory = Memory()
     for number in range(30):
