@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from detector.memory import Key, Memory, Scope, State, decode_state, encode_state
-from detector.ports import Work
+from detector.ports import States
 from detector.profile import FamilyTrace
 from domain.detection_work import StoredState
 from domain.ids import UserId
@@ -14,14 +14,14 @@ from domain.ids import UserId
 _log = logging.getLogger(__name__)
 
 
-async def loaded(work: Work, keys: Iterable[Key]) -> Memory:
+async def loaded(store: States, keys: Iterable[Key]) -> Memory:
     """The states of keys, as far as there are any."""
     memory = Memory()
-    await hold(memory, work, keys)
+    await hold(memory, store, keys)
     return memory
 
 
-async def hold(memory: Memory, work: Work, keys: Iterable[Key]) -> None:
+async def hold(memory: Memory, store: States, keys: Iterable[Key]) -> None:
     """Load the states of keys that are not at hand.
 
     One that cannot be read counts as none: the detector learns anew, rather than be blind to a user
@@ -30,7 +30,7 @@ async def hold(memory: Memory, work: Work, keys: Iterable[Key]) -> None:
     missing = memory.missing(keys)
     if not missing:
         return
-    stored = await work.load([(int(scope), key) for scope, key in missing])
+    stored = await store.load([(int(scope), key) for scope, key in missing])
     states: dict[Key, State] = {}
     for (number, key), state in stored.items():
         scope = Scope(number)
@@ -43,9 +43,9 @@ async def hold(memory: Memory, work: Work, keys: Iterable[Key]) -> None:
     memory.hold(states)
 
 
-async def save(work: Work, memory: Memory) -> None:
+async def save(store: States, memory: Memory) -> None:
     """Keep what was replaced."""
-    await work.save([_stored(key, state) for key, state in memory.changes()])
+    await store.save([_stored(key, state) for key, state in memory.changes()])
 
 
 def _stored(key: Key, state: State | None) -> StoredState:

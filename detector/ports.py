@@ -9,7 +9,19 @@ from domain.detection_work import AlertChange, Reacted, Reaction, Stage, StateKe
 from domain.events.envelope import RecordedEvent
 
 
-class Work(Protocol):
+class States(Protocol):
+    """What is kept between events, in one transaction."""
+
+    async def load(self, keys: Collection[StateKey]) -> Mapping[StateKey, bytes]:
+        """States that exist."""
+        ...
+
+    async def save(self, states: Sequence[StoredState]) -> None:
+        """Keep states; the last of one key counts."""
+        ...
+
+
+class Work(States, Protocol):
     """A batch of events, in one transaction: all that is written here commits with the checkpoint.
 
     If the body raises, nothing of it remains and the batch comes again.
@@ -22,14 +34,6 @@ class Work(Protocol):
 
     async def policy(self) -> DetectionPolicy:
         """The detection policy in force. Cheap to ask: the same object until it changes."""
-        ...
-
-    async def load(self, keys: Collection[StateKey]) -> Mapping[StateKey, bytes]:
-        """States that exist."""
-        ...
-
-    async def save(self, states: Sequence[StoredState]) -> None:
-        """Keep states; the last of one key counts."""
         ...
 
     async def react(self, reactions: Sequence[Reaction]) -> Sequence[Reacted]:

@@ -41,6 +41,8 @@ def alert_stream(alert_id: AlertId) -> Stream:
 
 DETECTION_POLICY_STREAM = Stream("policy-detection")
 """The stream that holds every change to the detection policy."""
+IMPORTS_STREAM = Stream("policy-imports")
+"""The stream that holds which earlier sign-ins the detector was taught."""
 
 
 def parse_uuid(text: str) -> str | None:

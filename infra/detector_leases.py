@@ -87,7 +87,18 @@ SELECT partition, transaction_id, position FROM detector_partitions
  WHERE transport = %(transport)s AND stage = %(stage)s AND owner = %(worker)s
  ORDER BY partition
 """
+_HOLD_ALL = """
+SELECT 1 FROM detector_partitions ORDER BY transport, stage, partition FOR UPDATE
+"""
 _COUNTS = {Stage.CROWD: 1, Stage.USERS: PARTITIONS}
+
+
+async def hold_all_partitions(connection: Connection) -> None:
+    """Keep every worker from working, and none from starting, until the transaction ends."""
+    for stage, count in _COUNTS.items():
+        values = {"transport": TRANSPORT, "stage": int(stage), "count": count}
+        await connection.execute(_CREATE, values)
+    await connection.execute(_HOLD_ALL)
 
 
 class Leases:

@@ -1,14 +1,14 @@
 """One batch of the detector, in its transaction: states, reactions, alerts, what is set aside."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from domain.alert import Alert
 from domain.detection_policy import DetectionPolicy
-from domain.detection_work import AlertChange, Reacted, Reaction, Stage, StateKey, StoredState
+from domain.detection_work import AlertChange, Reacted, Reaction, Stage
 from domain.events.alerts import AlertRaised
 from domain.events.envelope import Actor, ActorKind, Cause, NewEvent, RecordedEvent
 from domain.events.personal import Sealed
@@ -18,31 +18,13 @@ from infra.alert_store import AlertAppend, append_of, load_alerts, put_alerts
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import TRANSPORT
 from infra.detector_reactions import Reactions
+from infra.detector_states import DetectorStates
 from infra.event_store import database_clock
 from infra.postgres import Connection
 from infra.sealing import DataKey, DataKeys, UnsealError
 from infra.subject_keys import subject_keys, system_key
 from infra.tail import Place
 
-_LOAD = """
-SELECT s.scope, s.key, s.state
-  FROM detector_states s
-  JOIN unnest(%s::smallint[], %s::text[]) AS k(scope, key) USING (scope, key)
-"""
-# Nothing is kept of a user who was erased meanwhile.
-_PUT = """
-INSERT INTO detector_states (scope, key, subject_id, state)
-SELECT s.* FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
-                AS s(scope, key, subject_id, state)
- WHERE s.subject_id IS NULL
-    OR EXISTS (SELECT 1 FROM data_keys k WHERE k.subject_id = s.subject_id OFFSET 0)
-ON CONFLICT (scope, key) DO UPDATE SET state = excluded.state, subject_id = excluded.subject_id
-"""
-_DROP = """
-DELETE FROM detector_states s
- USING unnest(%s::smallint[], %s::text[]) AS k(scope, key)
- WHERE s.scope = k.scope AND s.key = k.key
-"""
 _SET_ASIDE = """
 INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
 VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING
@@ -73,7 +55,7 @@ class Unread(msgspec.Struct, frozen=True):
     reason: str
 
 
-class DetectorWork:
+class DetectorWork(DetectorStates):
     """``detector.ports.Work`` over PostgreSQL, whatever transport the events came by."""
 
     def __init__(
@@ -95,7 +77,7 @@ class DetectorWork:
             reactions: Carries reactions out.
             data_keys: Seals what alerts say of persons.
         """
-        self._connection = connection
+        super().__init__(connection)
         self._stage = stage
         self._events = events
         self._policies = policies
@@ -112,36 +94,6 @@ class DetectorWork:
     async def policy(self) -> DetectionPolicy:
         """See ``detector.ports.Work.policy``."""
         return await self._policies.read(self._connection)
-
-    async def load(self, keys: Collection[StateKey]) -> Mapping[StateKey, bytes]:
-        """See ``detector.ports.Work.load``."""
-        if not keys:
-            return {}
-        cursor = await self._connection.execute(
-            _LOAD, ([scope for scope, _ in keys], [key for _, key in keys]), binary=True
-        )
-        return {(scope, key): state for scope, key, state in await cursor.fetchall()}
-
-    async def save(self, states: Sequence[StoredState]) -> None:
-        """See ``detector.ports.Work.save``."""
-        # In the order of keys, so that two workers never wait for each other in a circle.
-        latest = sorted({each.key: each for each in states}.values(), key=lambda each: each.key)
-        kept = [each for each in latest if each.state is not None]
-        dropped = [each.key for each in latest if each.state is None]
-        if kept:
-            await self._connection.execute(
-                _PUT,
-                (
-                    [each.key[0] for each in kept],
-                    [each.key[1] for each in kept],
-                    [each.subject_id for each in kept],
-                    [each.state for each in kept],
-                ),
-            )
-        if dropped:
-            await self._connection.execute(
-                _DROP, ([scope for scope, _ in dropped], [key for _, key in dropped])
-            )
 
     async def react(self, reactions: Sequence[Reaction]) -> Sequence[Reacted]:
         """See ``detector.ports.Work.react``."""

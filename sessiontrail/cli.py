@@ -18,6 +18,7 @@ from sessiontrail.commands import (
     alerts,
     detect,
     events,
+    imports,
     kafka,
     keys,
     projections,
@@ -44,6 +45,7 @@ app.command("serve")(service.serve)
 app.command("migrate")(service.migrate)
 app.command("detect")(detect.detect)
 app.command("simulate")(simulate.simulate)
+app.command("import")(imports.import_sign_ins)
 app.command("relay")(relay.relay)
 app.add_typer(kafka.app, name="kafka")
 app.add_typer(users.app, name="users")

@@ -55,6 +55,7 @@ from domain.events.families import (
     StepUpRequired,
     TokenDelivery,
 )
+from domain.events.imports import SignInsImported
 from domain.events.keys import (
     ServiceKeyAdded,
     ServiceKeyRevoked,
@@ -305,6 +306,15 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
             families=120,
             active=10_000,
             until_us=1_772_366_400_250_001,
+        )
+    ],
+    "SignInsImported.v1": [
+        SignInsImported(
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            lines=12_000,
+            sign_ins=4_000,
+            users=900,
+            registered=31,
         )
     ],
 }
