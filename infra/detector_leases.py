@@ -39,21 +39,26 @@ RETURNING {IDLE_LIMIT}
 """  # noqa: S608 (a constant of ours)
 # What lies in the future was written before a clock stepped back: nobody will wait for it.
 _FORGET_THE_DEAD = """
-DELETE FROM detector_workers WHERE worker_id IN (
+WITH dead AS MATERIALIZED (
   SELECT worker_id FROM detector_workers
    WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) > %(lease)s
-     FOR UPDATE SKIP LOCKED)
+     FOR UPDATE SKIP LOCKED
+)
+DELETE FROM detector_workers w USING dead WHERE w.worker_id = dead.worker_id
 """
 _ALIVE = "SELECT count(*) FROM detector_workers"
 # Likewise a lease of more than twice the length counts as over (in ``_CLAIM``).
 # Those that are locked are in a batch, which renews them itself. All that locks several partitions
 # and waits does so in their order, or a worker's batch and its leases would wait for each other.
 _RENEW = """
+WITH mine AS MATERIALIZED (
+  SELECT stage, partition FROM detector_partitions
+   WHERE transport = %(transport)s AND owner = %(worker)s
+   ORDER BY stage, partition FOR UPDATE SKIP LOCKED
+)
 UPDATE detector_partitions p
    SET leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
-  FROM (SELECT stage, partition FROM detector_partitions
-         WHERE transport = %(transport)s AND owner = %(worker)s
-         ORDER BY stage, partition FOR UPDATE SKIP LOCKED) mine
+  FROM mine
  WHERE p.transport = %(transport)s AND p.stage = mine.stage AND p.partition = mine.partition
 """
 _OWNED = f"""
@@ -61,25 +66,29 @@ SELECT stage, partition, {IDLE_LIMIT} FROM detector_partitions
  WHERE transport = %(transport)s AND owner = %(worker)s ORDER BY stage, partition
 """  # noqa: S608 (a constant of ours)
 _CLAIM = """
+WITH free AS MATERIALIZED (
+  SELECT partition FROM detector_partitions
+   WHERE transport = %(transport)s AND stage = %(stage)s
+     AND (owner IS NULL OR leased_until IS NULL
+          OR abs(extract(epoch FROM leased_until - clock_timestamp()) - %(lease)s) > %(lease)s)
+     AND owner IS DISTINCT FROM %(worker)s
+   ORDER BY partition LIMIT %(wanted)s FOR UPDATE SKIP LOCKED
+)
 UPDATE detector_partitions p
    SET owner = %(worker)s, leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
-  FROM (SELECT partition FROM detector_partitions
-         WHERE transport = %(transport)s AND stage = %(stage)s
-           AND (owner IS NULL OR leased_until IS NULL
-                OR abs(extract(epoch FROM leased_until - clock_timestamp()) - %(lease)s)
-                   > %(lease)s)
-           AND owner IS DISTINCT FROM %(worker)s
-         ORDER BY partition LIMIT %(wanted)s FOR UPDATE SKIP LOCKED) free
+  FROM free
  WHERE p.transport = %(transport)s AND p.stage = %(stage)s AND p.partition = free.partition
 RETURNING p.partition
 """
 _RELEASE = """
+WITH mine AS MATERIALIZED (
+  SELECT stage, partition FROM detector_partitions
+   WHERE transport = %(transport)s AND owner = %(worker)s
+     AND (%(stage)s::smallint IS NULL OR stage = %(stage)s AND partition = ANY(%(partitions)s))
+   ORDER BY stage, partition FOR UPDATE
+)
 UPDATE detector_partitions p SET owner = NULL, leased_until = NULL
-  FROM (SELECT stage, partition FROM detector_partitions
-         WHERE transport = %(transport)s AND owner = %(worker)s
-           AND (%(stage)s::smallint IS NULL
-                OR stage = %(stage)s AND partition = ANY(%(partitions)s))
-         ORDER BY stage, partition FOR UPDATE) mine
+  FROM mine
  WHERE p.transport = %(transport)s AND p.stage = mine.stage AND p.partition = mine.partition
 """
 _PLACES = """
