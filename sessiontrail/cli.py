@@ -16,6 +16,7 @@ from infra.signing_key_set import NoSigningKeyError
 from infra.signing_keys import UnknownSigningKeyError
 from sessiontrail.commands import (
     alerts,
+    demo,
     detect,
     events,
     imports,
@@ -45,6 +46,7 @@ app.command("serve")(service.serve)
 app.command("migrate")(service.migrate)
 app.command("detect")(detect.detect)
 app.command("simulate")(simulate.simulate)
+app.command("demo")(demo.demo)
 app.command("import")(imports.import_sign_ins)
 app.command("relay")(relay.relay)
 app.add_typer(kafka.app, name="kafka")

@@ -17,10 +17,11 @@ def geoip(settings: Settings) -> GeoIp:
 
 def evidence_of_files(settings: Settings) -> Evidence:
     """Tells what is known of the clients of request files."""
-    return Evidence(UserAgents(), geoip(settings), _classified)
+    return Evidence(UserAgents(), geoip(settings), classified)
 
 
-def _classified(network: Network) -> Network:
+def classified(network: Network) -> Network:
+    """The network, marked as hosting or satellite where its operator is known for that."""
     known = network.asn, network.as_org
     return replace(
         network,

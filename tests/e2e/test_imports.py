@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ AT_HOME, ABROAD = "192.0.2.7", "198.51.100.9"
 
 
 def earlier(account: Account) -> Iterator[str]:
-    """Ten sign-ins at home, on one browser."""
-    for day in range(1, 11):
+    """Ten sign-ins at home, on one browser, lately."""
+    for day in range(10, 0, -1):
         yield json.dumps(
             {
-                "at": f"2026-01-{day:02}T08:00:00Z",
+                "at": (datetime.now(UTC) - timedelta(days=day)).isoformat(),
                 "do": "login",
                 "user": account.username,
                 "family": f"{account.username}-{day}",
@@ -69,9 +70,8 @@ def test_an_imported_user_is_known_and_their_thief_is_not(
 
     assert (imported.returncode, imported.stderr) == (0, "")
     assert imported.stdout == "Learned from 20 sign-ins of 2 users, 0 of them new here.\n"
-    assert {"new-device", "new-country", "risky-sign-in", "new-asn"} & {
-        str(alert["rule"]) for alert in alerts_of(log, victim.user_id)
-    }
+    rules = {str(alert["rule"]) for alert in alerts_of(log, victim.user_id)}
+    assert rules & {"new-device", "new-country"}
     assert alerts_of(log, owner.user_id) == []
 
 
