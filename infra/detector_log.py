@@ -20,7 +20,8 @@ from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import IDLE_LIMIT, LEASE_S, PARTITIONS, TRANSPORT, Leases
 from infra.detector_reactions import Reactions
 from infra.detector_reading import END, Passage, read_passage
-from infra.detector_work import DetectorWork, set_aside
+from infra.detector_set_aside import set_aside
+from infra.detector_work import DetectorWork
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys
 from infra.tail import Place

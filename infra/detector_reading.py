@@ -9,7 +9,8 @@ import msgspec
 from domain.events.envelope import RecordedEvent
 from domain.events.registry import MalformedEventError, UnknownEventError
 from infra.detector_leases import PARTITIONS
-from infra.detector_work import Unread, unsealed
+from infra.detector_set_aside import Unread
+from infra.detector_work import unsealed
 from infra.postgres import Connection
 from infra.sealing import DataKeys
 from infra.tail import COLUMNS, Place, recorded

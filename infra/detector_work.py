@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from domain.alert import Alert
@@ -12,12 +11,13 @@ from domain.detection_work import AlertChange, Reacted, Reaction, Stage
 from domain.events.alerts import AlertRaised
 from domain.events.envelope import Actor, ActorKind, Cause, NewEvent, RecordedEvent
 from domain.events.personal import Sealed
-from domain.ids import SYSTEM_SUBJECT, AlertId, EventId, Stream, UserId
+from domain.ids import SYSTEM_SUBJECT, AlertId, UserId
 from domain.ports import ConcurrencyError
 from infra.alert_store import AlertAppend, append_of, load_alerts, put_alerts
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import TRANSPORT
 from infra.detector_reactions import Reactions
+from infra.detector_set_aside import Unread, set_aside
 from infra.detector_states import DetectorStates
 from infra.event_store import database_clock
 from infra.postgres import Connection
@@ -25,34 +25,12 @@ from infra.sealing import DataKey, DataKeys, UnsealError
 from infra.subject_keys import subject_keys, system_key
 from infra.tail import Place
 
-_SET_ASIDE = """
-INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
-VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) ON CONFLICT DO NOTHING
-"""
 _KEYS = "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])"
 _CROWD_IS_AT = """
 SELECT (transaction_id, position) >= (%s::text::xid8, %s) FROM detector_partitions
  WHERE transport = %s AND stage = %s AND partition = 0
 """
 _log = logging.getLogger(__name__)
-
-
-class Unread(msgspec.Struct, frozen=True):
-    """An event that nobody can read, as far as its row tells of it.
-
-    Attributes:
-        place: Its place in the log.
-        event_id: Its id.
-        stream: Its stream.
-        type: Its type.
-        reason: Why it cannot be read; nothing personal.
-    """
-
-    place: Place
-    event_id: EventId
-    stream: Stream
-    type: str
-    reason: str
 
 
 class DetectorWork(DetectorStates):
@@ -161,15 +139,6 @@ class DetectorWork(DetectorStates):
         if None in subjects:
             keys[SYSTEM_SUBJECT] = await system_key(self._connection, self._data_keys)
         return keys
-
-
-async def set_aside(connection: Connection, stage: Stage, unread: Sequence[Unread]) -> None:
-    """Keep events that cannot be dealt with where people see them."""
-    for each in unread:
-        await connection.execute(
-            _SET_ASIDE,
-            (each.event_id, int(stage), each.place.position, each.stream, each.type, each.reason),
-        )
 
 
 async def opened(

@@ -331,6 +331,11 @@ class Metrics:
             registry=registry,
         )
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """For what other parts of the process register."""
+        return self._registry
+
     def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request was answered.
 

@@ -17,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api.app import create_app
 from api.asgi import App
 from api.ports import Services
+from detector.reading import types_of
+from domain.detection_work import Stage
 from domain.events.envelope import Actor, ActorKind, Cause
 from domain.ids import CorrelationId
 from domain.ports import StoreUnavailableError
@@ -27,6 +29,7 @@ from infra.alert_histories import StreamHistories
 from infra.alert_queries import PostgresAlertQueries
 from infra.clock import DatabaseClock
 from infra.detection_policy_store import DetectionPolicyStore
+from infra.detector_lag import DetectorLag
 from infra.device_names import DeviceNames
 from infra.geoip import GeoIp
 from infra.ids import new_uuid
@@ -179,6 +182,12 @@ async def running_service(
         )
         stack.push_async_callback(limits.close)
         alert_feed = AlertFeed(store.engine)
+        detector_lag = DetectorLag(
+            store.engine,
+            telemetry.registry,
+            lambda stage: [event.TYPE for event in types_of(stage)],
+            (Stage.CROWD,) if settings.detector_transport == "kafka" else tuple(Stage),
+        )
         services = Services(
             families=lanes,
             users=store.users,
@@ -221,6 +230,7 @@ async def running_service(
                     "GeoIP files": geoip.run(),
                     "sign-in failures": failures.run(),
                     "alert feed": alert_feed.run(),
+                    "detector lag": detector_lag.run(),
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
                     ),

@@ -10,13 +10,16 @@ from typing import Annotated
 
 import typer
 import uvloop
+from rich.table import Table
 
 from infra.detector_metrics import DetectorMetrics
+from infra.detector_set_aside import read_set_aside
+from infra.postgres import transaction
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from sessiontrail.commands.backtest import backtest as play_history
 from sessiontrail.commands.beside import ensure_current, metrics_served
-from sessiontrail.commands.context import CommandError, say
+from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.composition import open_store
 from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
@@ -37,9 +40,15 @@ def detect(
     since: Annotated[
         datetime | None, typer.Option(help="With --backtest: from when on, in UTC")
     ] = None,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="List the events that detectors went on without")
+    ] = False,
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
 ) -> None:
     """Read the log, flag what is suspicious, and do what the policy says; until Ctrl-C."""
+    if set_aside:
+        run(_list_set_aside)
+        return
     if backtest:
         play_history(policy, None if since is None else since.replace(tzinfo=UTC))
         return
@@ -56,12 +65,28 @@ def detect(
         uvloop.run(_until_stopped(settings, access, metrics, with_parent=with_parent))
 
 
+async def _list_set_aside() -> None:
+    async with store() as opened, transaction(opened.engine) as connection:
+        kept = await read_set_aside(connection)
+    if not kept:
+        say("No event was set aside.")
+        return
+    table = Table("set aside", "stage", "position", "type", "stream", "event", "reason")
+    for each in kept:
+        at = each.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        stage = each.stage.name.lower()
+        table.add_row(
+            at, stage, str(each.position), each.type, each.stream, each.event_id, each.reason
+        )
+    print_table(table)
+
+
 async def _until_stopped(
     settings: Settings, access: DatabaseAccess, metrics: DetectorMetrics, *, with_parent: bool
 ) -> None:
     await ensure_current(settings, access)
-    async with open_store(settings, access.service, key_ring(settings)) as store:
-        working = asyncio.ensure_future(run_detector(settings, store, metrics))
+    async with open_store(settings, access.service, key_ring(settings)) as opened:
+        working = asyncio.ensure_future(run_detector(settings, opened, metrics))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)
