@@ -87,7 +87,7 @@ class DataKey:
             packed = self._cipher.decrypt(nonce, ciphertext, uuid_bytes(sealed.event_id))
             inflate = zlib.decompressobj(_WINDOW_BITS, _DICTIONARY_1)
             return _decoder.decode(inflate.decompress(packed))
-        except (InvalidTag, zlib.error, msgspec.MsgspecError) as error:
+        except (InvalidTag, zlib.error, ValueError) as error:  # ValueError: cut short, not JSON
             msg = f"the personal part of event {sealed.event_id} does not open"
             raise UnsealError(msg) from error
 
@@ -118,7 +118,7 @@ class MasterKeys:
         nonce, box = wrapped[2 : 2 + _NONCE_BYTES], wrapped[2 + _NONCE_BYTES :]
         try:
             return AESGCM(key).decrypt(nonce, box, owner.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: cut short
             msg = f"the wrapped key of {owner} does not open"
             raise UnsealError(msg) from error
 

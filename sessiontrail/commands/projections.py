@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.events.registry import UnknownEventError
 from infra.postgres import create_engine
 from infra.projection_store import (
     DamagedLogError,
@@ -40,7 +41,10 @@ def verify() -> None:
                         say(str(difference))
         return found
 
-    found = run(work)
+    try:
+        found = run(work)
+    except UnknownEventError as error:
+        raise CommandError(str(error)) from error
     if found:
         msg = f"{found} differences between the log and the tables"
         raise CommandError(msg)
@@ -61,7 +65,7 @@ def rebuild() -> None:
 
     try:
         rebuilt = run(work)
-    except (DamagedLogError, NotTheOwnerError) as error:
+    except (DamagedLogError, NotTheOwnerError, UnknownEventError) as error:
         raise CommandError(str(error)) from error
     for each in rebuilt:
         say(f"{each.table}: {each.rows} rows, {each.removed} removed, {each.written} written.")

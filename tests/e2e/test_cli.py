@@ -469,6 +469,26 @@ def test_unknown_event(
     assert printed == [event.position for event in log.after(0) if event.position <= before]
 
 
+def test_proving_the_tables_stops_at_an_unknown_event_with_one_line(
+    shared_service: RunningService, postgres: RunningPostgres, run: Run, one: Device
+) -> None:
+    dbname = str(conninfo_to_dict(conninfo_of(shared_service))["dbname"])
+    rename = "UPDATE events SET type = %s WHERE type = %s AND stream = %s"
+    stream = "family-" + one.session["family_id"]
+    with psycopg.connect(postgres.conninfo(dbname=dbname), autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(rename, ("PortalOpened", "SessionStarted", stream))
+        try:
+            done = run("projections", "verify")
+        finally:
+            connection.execute(rename, ("SessionStarted", "PortalOpened", stream))
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("sessiontrail: event type 'PortalOpened' version 1 is newer")
+
+
 def test_no_secret_is_in_the_log(shared_service: RunningService) -> None:
     used_secrets.add(PASSWORD)
     assert shared_service.stop() == 0

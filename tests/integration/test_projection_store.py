@@ -220,6 +220,23 @@ async def test_a_personal_part_that_was_moved_to_another_event_is_found(
     assert "does not open" in (difference.found or "")
 
 
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE events SET personal = substr(personal, 1, 5) WHERE stream = %s AND version = 1",
+        "UPDATE data_keys k SET wrapped_key = '\\x0001' FROM events e WHERE e.stream = %s",
+    ],
+)
+async def test_what_was_cut_short_is_found(world: World, session: SignedIn, tampering: str) -> None:
+    stream = "family-" + session.family_id
+    world.sql(tampering, stream)
+
+    found = {each.key: each for each in await world.verify()}
+
+    assert found[stream].kind is DifferenceKind.DAMAGED_STREAM
+    assert "does not open" in (found[stream].found or "")
+
+
 async def test_an_erased_user_has_nothing_personal_left_and_does_not_differ(
     world: World, session: SignedIn
 ) -> None:
