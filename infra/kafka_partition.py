@@ -9,12 +9,11 @@ that nothing in between is missing.
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import Final
 
 import msgspec
 
 from domain.events.envelope import RecordedEvent
-from infra.detector_work import Unread
+from infra.detector_set_aside import Unread
 from infra.kafka_consumer import BEGINNING
 from infra.tail import START, Place
 
@@ -67,10 +66,6 @@ class Verdict(Enum):
     """The offset was of another topic, or too old: look for the place from the beginning."""
 
 
-_FULL: Final = 2000
-_ROOM: Final = 1000
-
-
 class HeldPartition:
     """One partition, from when it was taken to when it is gone."""
 
@@ -90,7 +85,6 @@ class HeldPartition:
         """Whether nothing more can be read here by this build."""
         self._is_proven = stored.place == START
         self._is_rewound = self.first_offset == BEGINNING
-        self._rests = False
 
     @property
     def first_offset(self) -> int:
@@ -98,11 +92,6 @@ class HeldPartition:
         if self.stored.offset is None or self.stored.offset == 0:
             return BEGINNING
         return self.stored.offset - 1
-
-    def rests(self) -> bool:
-        """Whether to read no more for now: once full, until there is some room again."""
-        self._rests = len(self.waiting) > (_ROOM if self._rests else _FULL)
-        return self._rests or self.is_stuck
 
     def judge(self, offset: int, place: Place) -> Verdict:
         """What to do with the next message.

@@ -26,7 +26,8 @@ from domain.ports import StoreUnavailableError
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_log import PartitionLostError
 from infra.detector_reactions import Reactions
-from infra.detector_work import DetectorWork, Unread, opened, set_aside
+from infra.detector_set_aside import Unread, set_aside
+from infra.detector_work import DetectorWork, opened
 from infra.ids import new_uuid
 from infra.kafka_access import KafkaAccess, KafkaAwayError
 from infra.kafka_bookmarks import Bookmarks
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 1.0
 _REST_S: Final = 0.005
+_ENOUGH: Final = 4000
+_LONGEST_WAIT_S: Final = 60.0
 _BOOKMARK_EVERY_S: Final = 5.0
 
 
@@ -128,6 +131,7 @@ class KafkaSource:
             try:
                 bookmarked_at = loop.time()
                 while True:
+                    await self._room()
                     await self._read(thread)
                     if loop.time() - bookmarked_at > _BOOKMARK_EVERY_S:
                         bookmarked_at = loop.time()
@@ -136,11 +140,23 @@ class KafkaSource:
             finally:
                 await asyncio.shield(loop.run_in_executor(thread, self._consumer.close))
 
+    async def _room(self) -> None:
+        """Read no more while enough waits to be judged; heartbeats go on meanwhile.
+
+        Partitions are not paused for it: kafka-python 3.0 does not always resume one that it had
+        messages of at hand. Nor is there no end to the wait: a member that never reads is put out.
+        """
+        deadline = asyncio.get_running_loop().time() + _LONGEST_WAIT_S
+        while sum(len(held.waiting) for held in self._held.values()) > _ENOUGH:
+            if asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(_REST_S)
+
     async def _read(self, thread: ThreadPoolExecutor) -> None:
         try:
             await self._take()
             seeks, self._seeks = self._seeks, {}
-            paused = {number for number, held in self._held.items() if held.rests()}
+            paused = {number for number, held in self._held.items() if held.is_stuck}
             loop = asyncio.get_running_loop()
             polled = await loop.run_in_executor(thread, self._consumer.poll, seeks, paused)
         except (KafkaAwayError, StoreUnavailableError) as error:

@@ -103,16 +103,3 @@ def test_what_counted_waits_no_longer() -> None:
 
     assert [each.offset for each in held.waiting] == [1]
     assert held.stored == moved
-
-
-def test_a_full_partition_rests_until_there_is_room() -> None:
-    held = HeldPartition(0, NEW)
-    held.waiting.extend([waiting(0, 1)] * 2001)
-
-    rested = [held.rests()]
-    for left in (1500, 1000, 1500):
-        held.waiting.clear()
-        held.waiting.extend([waiting(0, 1)] * left)
-        rested.append(held.rests())
-
-    assert rested == [True, True, False, False]
