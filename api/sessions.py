@@ -112,11 +112,17 @@ async def list_sessions(
     )
 
 
-@router.patch("/sessions/{session_id}", status_code=204, responses=PROBLEMS(401, 404, 409, 422))
+@router.patch(
+    "/sessions/{session_id}", status_code=204, responses=PROBLEMS(401, 404, 409, 422, 429)
+)
 async def rename_session(
     session_id: str, body: RenameBody, caller: CallerIn, services: ServicesIn
 ) -> None:
-    """Name a device."""
+    """Name a device. Counts like a refresh of the session that asks: each is an event."""
+    wait = await services.limits.hit(LimitName.REFRESH_PER_SESSION, caller.session.session_id)
+    if wait is not None:
+        services.telemetry.rate_limited("rename")
+        raise rate_limited(wait)
     family_id, own = await _own_session(session_id, caller, services)
     try:
         name = clean_device_name(body.device_name)

@@ -19,7 +19,7 @@ class LimitName(StrEnum):
     LOGIN_PER_KNOWN_DEVICE = "login_per_known_device"
     """Account and device cookie."""
     REFRESH_PER_SESSION = "refresh_per_session"
-    """The session."""
+    """The session: its refreshes, and what else it may write to the log without end."""
     REFRESH_PER_NETWORK = "refresh_per_network"
     """The source network; large, since whole companies share one."""
     PASSWORD_CHANGE_PER_USER = "password_change_per_user"

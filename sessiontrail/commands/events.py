@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from domain.events.envelope import RecordedEvent
-from domain.events.registry import UnknownEventError
+from domain.events.registry import MalformedEventError, UnknownEventError
 from infra.postgres import transaction
 from infra.tail import START, Place, newest_place, read_tail
 from sessiontrail.commands.context import CommandError, run, say, store
@@ -42,7 +42,7 @@ def tail(
 
     try:
         run(work)
-    except UnknownEventError as error:
+    except (UnknownEventError, MalformedEventError) as error:
         raise CommandError(str(error)) from error
     except (KeyboardInterrupt, BrokenPipeError):
         return

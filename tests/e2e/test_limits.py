@@ -286,6 +286,21 @@ def test_a_session_that_refreshes_too_often_is_slowed_and_not_ended(
     assert (row["generation"], row["ended_at"]) == (6, None)
 
 
+def test_naming_devices_without_end_does_not_fill_the_log(
+    from_somewhere: Somewhere, account: Account, log: EventLog
+) -> None:
+    one = signed_in(from_somewhere(), account)
+    path = f"/v1/sessions/{one.session['session_id']}"
+
+    answers = [one.patch(path, {"device_name": f"phone {number}"}) for number in range(7)]
+
+    assert [answer.status_code for answer in answers] == [204] * 5 + [429] * 2
+    assert_limited(answers[-1])
+    events = log.of_family(one.session["family_id"])
+    assert types(events) == ["SessionStarted"] + ["SessionRenamed"] * 5
+    assert signed_in(from_somewhere(), account).refresh().status_code == 200
+
+
 def test_a_network_that_refreshes_too_often_is_slowed(
     from_somewhere: Somewhere, account: Account
 ) -> None:
