@@ -9,29 +9,42 @@ It reads a request a line, words in base64 after the first, and answers each wit
 """
 
 import os
+import re
 import signal
 import sys
 from base64 import b64decode
 from contextlib import suppress
 
-import argon2
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from nacl.bindings import (
+    crypto_pwhash_ALG_ARGON2ID13,
+    crypto_pwhash_str_alg,
+    crypto_pwhash_str_verify,
+)
+from nacl.exceptions import InvalidkeyError
 
+_KIB = 1024
+_READABLE = re.compile(
+    rb"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}"
+)
+"""What libsodium can read. It does not say apart what it cannot, and what does not fit."""
 _NICENESS = 10
 """About a tenth of the processor where refreshes want all of it, all of it where they do not."""
 
 
-def _answer(hasher: argon2.PasswordHasher, request: bytes) -> str:
+def _answer(memory_kib: int, passes: int, request: bytes) -> str:
     kind, *words = request[:-1].split(b" ")  # of which one may be empty
     values = [b64decode(word) for word in words]
     if kind == b"hash":
-        return hasher.hash(values[0])
-    try:
-        hasher.verify(values[0], values[1])
-    except VerifyMismatchError:
-        return "differs"
-    except (InvalidHashError, VerificationError, UnicodeDecodeError):
+        hashed = crypto_pwhash_str_alg(
+            values[0], passes, memory_kib * _KIB, crypto_pwhash_ALG_ARGON2ID13
+        )
+        return hashed.rstrip(b"\0").decode()
+    if _READABLE.fullmatch(values[0]) is None:
         return "unreadable"
+    try:
+        crypto_pwhash_str_verify(values[0], values[1])
+    except InvalidkeyError:
+        return "differs"
     return "fits"
 
 
@@ -40,10 +53,9 @@ def _main() -> None:
         signal.signal(number, signal.SIG_IGN)  # meant for the service, which then ends our input
     with suppress(OSError):
         os.nice(_NICENESS)
-    memory_kib, passes, lanes = map(int, sys.argv[1:])
-    hasher = argon2.PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=lanes)
+    memory_kib, passes = map(int, sys.argv[1:])
     for request in sys.stdin.buffer:
-        sys.stdout.write(_answer(hasher, request) + "\n")
+        sys.stdout.write(_answer(memory_kib, passes, request) + "\n")
         sys.stdout.flush()
 
 

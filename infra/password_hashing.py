@@ -36,6 +36,10 @@ class HashingBusyError(StoreUnavailableError):
     """
 
 
+_LANES = 1
+"""libsodium's argon2id has one lane, as OWASP asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class HashingCost:
     """Argon2id parameters; the defaults are OWASP's (Password Storage Cheat Sheet, 2025).
@@ -43,12 +47,10 @@ class HashingCost:
     Attributes:
         memory_kib: Memory in KiB.
         passes: Passes over it.
-        lanes: Degree of parallelism.
     """
 
     memory_kib: int = 19_456
     passes: int = 2
-    lanes: int = 1
 
 
 class _WorkerLostError(Exception):
@@ -59,7 +61,7 @@ class _Worker:
     """One process of ``infra/hashing_worker.py``."""
 
     def __init__(self, cost: HashingCost) -> None:
-        parameters = map(str, (cost.memory_kib, cost.passes, cost.lanes))
+        parameters = map(str, (cost.memory_kib, cost.passes))
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_WORKER), *parameters],  # -P: our folder is no place to
             stdin=subprocess.PIPE,  # look the standard library's modules up
@@ -114,7 +116,7 @@ class PasswordHashing:
         threads = threads or _usable_processors()
         self._cost = cost
         self._parameters = argon2.PasswordHasher(
-            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=cost.lanes
+            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=_LANES
         )
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._nobodys_hash = self._ask(b"hash", secrets.token_bytes(32))
