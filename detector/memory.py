@@ -6,7 +6,9 @@ player and the back-test keep everything in this dict.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TypeVar
 
 import msgspec
@@ -64,6 +66,19 @@ _TYPES: Mapping[Scope, type[State]] = {
     Scope.GROUP: GroupState,
     Scope.CONTEXT: CrowdContext,
 }
+KEPT_FOR: Mapping[Scope, timedelta] = MappingProxyType(
+    {
+        Scope.PROFILE: timedelta(days=400),
+        Scope.TRACE: timedelta(days=120),
+        Scope.ACCOUNT: timedelta(days=120),
+        Scope.SOURCE: timedelta(days=7),
+        Scope.ORIGIN: timedelta(days=7),
+        Scope.FEATURE: timedelta(days=400),
+        Scope.GROUP: timedelta(days=7),
+        Scope.CONTEXT: timedelta(days=30),
+    }
+)
+"""How long a state is kept after it last changed. Each is longer than anything looks back."""
 _StateT = TypeVar("_StateT", bound=msgspec.Struct)
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {scope: msgspec.msgpack.Decoder(kind) for scope, kind in _TYPES.items()}

@@ -12,12 +12,13 @@ SELECT s.scope, s.key, s.state
 """
 # Nothing is kept of a user who was erased meanwhile.
 _PUT = """
-INSERT INTO detector_states (scope, key, subject_id, state)
-SELECT s.* FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
+INSERT INTO detector_states (scope, key, subject_id, state, updated_at)
+SELECT s.*, clock_timestamp() FROM unnest(%s::smallint[], %s::text[], %s::uuid[], %s::bytea[])
                 AS s(scope, key, subject_id, state)
  WHERE s.subject_id IS NULL
     OR EXISTS (SELECT 1 FROM data_keys k WHERE k.subject_id = s.subject_id OFFSET 0)
-ON CONFLICT (scope, key) DO UPDATE SET state = excluded.state, subject_id = excluded.subject_id
+ON CONFLICT (scope, key) DO UPDATE
+   SET state = excluded.state, subject_id = excluded.subject_id, updated_at = excluded.updated_at
 """
 _DROP = """
 DELETE FROM detector_states s

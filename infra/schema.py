@@ -257,6 +257,7 @@ detector_states = Table(
     Column("key", Text, primary_key=True),
     Column("subject_id", _uuid),
     Column("state", LargeBinary, nullable=False),
+    Column("updated_at", _instant, nullable=False),
     # What an erasure takes along.
     Index(
         "detector_states_subject_idx",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from detector.breaker import Breaker
+from detector.memory import KEPT_FOR
 from detector.reading import EventReader, types_of
 from detector.rulebook import rulebook
 from detector.simulation.evidence import Evidence
@@ -18,6 +19,7 @@ from infra.detector_leases import Leases
 from infra.detector_log import LogSource
 from infra.detector_metrics import DetectorMetrics
 from infra.detector_reactions import Reactions
+from infra.detector_retention import run_retention
 from infra.geoip import GeoIp
 from infra.hosting_networks import is_hosting, is_satellite
 from infra.postgres import transaction
@@ -98,6 +100,10 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.run(), name="detector leases")
         tasks.create_task(networks.run(), name="geoip files")
+        tasks.create_task(
+            run_retention(store.engine, {int(scope): age for scope, age in KEPT_FOR.items()}),
+            name="detector retention",
+        )
         tasks.create_task(
             DetectorLag(store.engine, metrics.registry, types_read, stages).run(),
             name="detector lag",

@@ -27,6 +27,7 @@ CREATE TABLE detector_states (
     key        text NOT NULL,
     subject_id uuid,
     state      bytea NOT NULL,
+    updated_at timestamptz NOT NULL,
     PRIMARY KEY (scope, key)
 );
 CREATE INDEX detector_states_subject_idx ON detector_states (subject_id)
