@@ -15,11 +15,16 @@ from detector.observing import observe
 from detector.policy import RulesInForce
 from detector.reading import EventReader
 from domain.detection import Verdict
-from domain.events.alerts import AlertRaised, AlertResolved
+from domain.events.alerts import AlertRaised, AlertReopened, AlertResolved
 from domain.events.envelope import RecordedEvent
-from domain.ids import Stream
+from domain.events.personal import Personal
+from domain.ids import SYSTEM_SUBJECT, Stream
 
 _DAY_S = 86400.0
+_SOURCE = "source:"
+
+JUDGED_BY = (AlertRaised, AlertResolved, AlertReopened)
+"""What tells of the verdicts that analysts gave."""
 
 
 class RuleRecord(msgspec.Struct):
@@ -99,14 +104,9 @@ class Backtest:
         self._events += 1
         self._first = self._first or recorded.occurred_at
         self._last = recorded.occurred_at
-        event = recorded.event
-        if isinstance(event, AlertRaised):
-            subject = str(event.family_id or recorded.subject_id)
-            self._subject_of_alert[recorded.stream] = subject
-            return
-        if isinstance(event, AlertResolved):
-            subject = self._subject_of_alert.get(recorded.stream, "")
-            self._verdicts[subject] = event.verdict
+        self._hear(recorded)
+        if isinstance(recorded.event, AlertRaised):
+            return  # what these rules find is told to the crowd instead
         seen = self._reader.read(recorded)
         if seen is None:
             return
@@ -136,6 +136,20 @@ class Backtest:
             self._events, len(self._users), days, self._records, len(true), len(caught), per_day
         )
 
+    def _hear(self, recorded: RecordedEvent) -> None:
+        """Take down what an analyst said; the last word counts."""
+        event = recorded.event
+        if isinstance(event, AlertRaised):
+            self._subject_of_alert[recorded.stream] = _subject_of_alert(recorded, event)
+            return
+        subject = self._subject_of_alert.get(recorded.stream)
+        if subject is None:
+            return  # it was raised before the history that is played
+        if isinstance(event, AlertResolved):
+            self._verdicts[subject] = event.verdict
+        elif isinstance(event, AlertReopened):
+            self._verdicts.pop(subject, None)
+
     def _note(self, finding: Finding) -> None:
         record = self._records.setdefault(finding.rule, RuleRecord())
         record.findings += 1
@@ -143,9 +157,25 @@ class Backtest:
         self._groups[key], told = grouped(self._groups.get(key), finding)
         if isinstance(told, Raise) and finding.response.rank:
             record.alerts += 1
-            self._alerts.append((finding.rule, str(finding.family_id or finding.user_id)))
+            self._alerts.append((finding.rule, _subject_of(finding)))
 
     def _days(self) -> float:
         if self._first is None or self._last is None:
             return 0.0
         return (self._last - self._first).total_seconds() / _DAY_S
+
+
+def _subject_of(finding: Finding) -> str:
+    """What a finding is about, as a verdict can be: a family, a user, a source, or its rule."""
+    if finding.user_id is not None:
+        return str(finding.family_id or finding.user_id)
+    return finding.group if finding.group.startswith(_SOURCE) else f"rule:{finding.rule}"
+
+
+def _subject_of_alert(recorded: RecordedEvent, raised: AlertRaised) -> str:
+    """The same, of an alert."""
+    if recorded.subject_id not in {None, SYSTEM_SUBJECT}:
+        return str(raised.family_id or recorded.subject_id)
+    personal = recorded.personal
+    networks = personal.networks if isinstance(personal, Personal) else None
+    return f"{_SOURCE}{networks[0]}" if networks else f"rule:{raised.rule}"

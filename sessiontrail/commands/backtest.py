@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from detector.backtest import Backtest, BacktestReport
+from detector.backtest import JUDGED_BY, Backtest, BacktestReport
 from detector.policy import RulesInForce
 from detector.reading import EventReader, types_of
 from detector.rulebook import rulebook
@@ -32,7 +32,7 @@ def backtest(policy: Path | None, since: datetime | None) -> None:
 
     async def work() -> BacktestReport:
         async with store() as opened:
-            return await _play(opened, await _policy(opened, policy), since)
+            return await played(opened, await _policy(opened, policy), since)
 
     _print(run(work))
 
@@ -43,19 +43,27 @@ async def _policy(opened: Store, file: Path | None) -> DetectionPolicy:
     return await DetectionPolicyStore(opened.engine, opened.data_keys).current()
 
 
-async def _play(opened: Store, policy: DetectionPolicy, since: datetime | None) -> BacktestReport:
+async def played(opened: Store, policy: DetectionPolicy, since: datetime | None) -> BacktestReport:
+    """Play a store's log through the rules, from an instant on.
+
+    Args:
+        opened: The store; nothing in it is changed.
+        policy: What to play under.
+        since: From when on; None is the beginning.
+    """
     reader = EventReader(UserAgents(), geoip(load_settings()))
-    played = Backtest(RulesInForce(rulebook(), policy), reader)
+    test = Backtest(RulesInForce(rulebook(), policy), reader)
     types = {event.TYPE for stage in Stage for event in types_of(stage)}
+    types |= {event.TYPE for event in JUDGED_BY}
     total = await count_history(opened.engine, types, since)
     done = 0
     with progress_bar("back-testing") as progress:
         async for page in read_history(opened.engine, opened.data_keys, types, since):
             for event in page:
-                played.take(event)
+                test.take(event)
             done += len(page)
             progress(done, total)
-    return played.report()
+    return test.report()
 
 
 def _print(report: BacktestReport) -> None:

@@ -26,7 +26,7 @@ from sessiontrail.commands.context import CommandError, operator_cause, say
 from sessiontrail.composition import Store, open_store
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.demo_alerts import AlertWatch
-from sessiontrail.demo_people import FIREFOX, PEOPLE, Device, Person, history
+from sessiontrail.demo_people import CURL, FIREFOX, PEOPLE, Device, Person, history
 from sessiontrail.demo_places import OSLO, write_geoip
 from sessiontrail.demo_scenes import DemoFailedError, DemoStoppedError, Stage, play
 from sessiontrail.detector_process import detector_process
@@ -36,6 +36,7 @@ from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
 
 _ANALYST = Person("Analyst", OSLO, 99, FIREFOX)
+_HERE = "127.0.0.1"
 _GENEROUS = "100000/minute"
 _PACE_S = 2.0
 _OURS = ("SESSIONTRAIL_", "DATABASE_URL", "REDIS_URL", "KAFKA_", "HOST")
@@ -73,9 +74,9 @@ def _settings(folder: Path) -> Settings:
     city, asn = write_geoip(folder)
     os.environ |= {
         "SESSIONTRAIL_DATA_DIR": str(folder),
-        "SESSIONTRAIL_HOST": "127.0.0.1",
+        "SESSIONTRAIL_HOST": _HERE,
         "SESSIONTRAIL_DEMO": "false",
-        "SESSIONTRAIL_TRUSTED_PROXIES": "127.0.0.1",
+        "SESSIONTRAIL_TRUSTED_PROXIES": _HERE,
         "SESSIONTRAIL_GEOIP_CITY": str(city),
         "SESSIONTRAIL_GEOIP_ASN": str(asn),
         "SESSIONTRAIL_ACCESS_LOG": "false",
@@ -93,7 +94,7 @@ def _settings(folder: Path) -> Settings:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((_HERE, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -180,7 +181,7 @@ class _Show:
     def run(self) -> None:
         """Play; then tell the service to stop, or people how to go on."""
         narrator, port = _Narrator(), self._settings.port
-        analyst = Device(port, _ANALYST.address, _ANALYST.user_agent)
+        analyst = Device(port, _HERE, CURL)  # as who tries the API from here next
         watch = None
         try:
             analyst.login(_ANALYST.username, _ANALYST.password)

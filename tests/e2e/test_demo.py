@@ -4,6 +4,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,13 @@ from tests.e2e.service import environment, free_port
 
 _ALERT = re.compile(r"! (?P<severity>[A-Z]+)  (?P<rule>[a-z-]+)  about (?P<whom>.+)$")
 _DEADLINE_S = 240
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A data folder. Not pytest's own, which every start of pytest closes to other accounts."""
+    with tempfile.TemporaryDirectory(prefix="sessiontrail-demo-") as made:
+        yield Path(made) / "data"
 
 
 def started(folder: Path, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
@@ -31,12 +40,13 @@ def started(folder: Path, *arguments: str, **settings: str) -> "subprocess.Popen
 
 
 @pytest.mark.timeout(_DEADLINE_S)
-def test_every_theft_is_told_of_and_nobody_honest(tmp_path: Path) -> None:
-    process = started(tmp_path / "data", "--once")
+def test_every_theft_is_told_of_and_nobody_honest(folder: Path) -> None:
+    process = started(folder, "--once")
 
     said, complaints = process.communicate(timeout=_DEADLINE_S)
 
-    assert (process.returncode, complaints) == (0, "")
+    assert process.returncode == 0, complaints
+    assert complaints == ""
     alerts = [found.groupdict() for found in map(_ALERT.search, said.splitlines()) if found]
     rules = {
         alert["whom"]: {a["rule"] for a in alerts if a["whom"] == alert["whom"]} for alert in alerts
@@ -51,13 +61,13 @@ def test_every_theft_is_told_of_and_nobody_honest(tmp_path: Path) -> None:
     assert not rules.keys() & {person.name for person in HONEST}
     assert "done: revoke family" in said
     assert "done: step up" in said
-    assert list((tmp_path / "data").iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.timeout(_DEADLINE_S)
-def test_it_stays_up_for_the_analyst_until_ctrl_c(tmp_path: Path) -> None:
+def test_it_stays_up_for_the_analyst_until_ctrl_c(folder: Path) -> None:
     port = free_port()
-    process = started(tmp_path / "data", PORT=str(port))
+    process = started(folder, PORT=str(port))
     assert process.stdout is not None
     said = []
 
@@ -77,17 +87,18 @@ def test_it_stays_up_for_the_analyst_until_ctrl_c(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
 
-    assert listed.status_code == 200
+    assert listed.status_code == 200, listed.text
     assert len(listed.json()["alerts"]) >= 6
-    assert (process.returncode, complaints) == (0, "")
+    assert process.returncode == 0, complaints
+    assert complaints == ""
     with pytest.raises(httpx.ConnectError):
         httpx.get(url + "/healthz")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.timeout(_DEADLINE_S)
-def test_ctrl_c_in_the_middle_ends_it_at_once(tmp_path: Path) -> None:
-    process = started(tmp_path / "data", "--pace", "600")
+def test_ctrl_c_in_the_middle_ends_it_at_once(folder: Path) -> None:
+    process = started(folder, "--pace", "600")
     assert process.stdout is not None
 
     for line in process.stdout:
@@ -96,5 +107,6 @@ def test_ctrl_c_in_the_middle_ends_it_at_once(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
 
-    assert (process.returncode, complaints) == (0, "")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert process.returncode == 0, complaints
+    assert complaints == ""
+    assert list(folder.iterdir()) == []
