@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -55,7 +54,7 @@ async def _keep_running(environment: Mapping[str, str]) -> None:
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # before it listens to signals, it ends without a word, too
     try:
         await asyncio.wait_for(process.wait(), _STOP_WITHIN_S)
     except TimeoutError:
