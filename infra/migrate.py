@@ -2,7 +2,9 @@
 
 from importlib import resources
 
+import psycopg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.postgres import queries
@@ -24,6 +26,10 @@ GRANT SELECT ON alembic_version TO {role};
 """
 
 
+class MayNotMigrateError(Exception):
+    """Migrations are missing, and the role that was to apply them may not; says what to do."""
+
+
 async def migrate(engine: AsyncEngine, service_role: str | None = None) -> None:
     """Apply every migration that is missing.
 
@@ -33,8 +39,22 @@ async def migrate(engine: AsyncEngine, service_role: str | None = None) -> None:
             change nor remove one.
 
     Raises:
+        MayNotMigrateError: The role does not own the tables, or may not create any.
         StoreUnavailableError: The database cannot be reached.
     """
+    try:
+        await _migrated(engine, service_role)
+    except ProgrammingError as error:
+        if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        msg = (
+            "the database lacks migrations that this role may not apply: "
+            "set SESSIONTRAIL_MIGRATION_DATABASE_URL to the owner's and run sessiontrail migrate"
+        )
+        raise MayNotMigrateError(msg) from error
+
+
+async def _migrated(engine: AsyncEngine, service_role: str | None) -> None:
     async with queries(engine) as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         if not _is_head(await _revision(connection)):

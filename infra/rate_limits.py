@@ -46,6 +46,10 @@ class InvalidRulesError(ValueError):
     """A rate limit that cannot be read, or is missing; the message says which."""
 
 
+class NoRedisClientError(ValueError):
+    """Rate limits are to be kept in Redis, and its client is not installed."""
+
+
 def rate_limits(
     storage_url: str | None,
     rules: Mapping[LimitName, str],
@@ -62,7 +66,8 @@ def rate_limits(
 
     Raises:
         InvalidRulesError: A rule is missing or cannot be read.
-        ValueError: Another kind of URL, or the ``redis`` package is not installed.
+        NoRedisClientError: The ``redis`` package is not installed.
+        ValueError: Another kind of URL.
     """
     local = InProcessRateLimits(rules)
     if storage_url is None:
@@ -219,7 +224,8 @@ class RedisRateLimits:
 
         Raises:
             InvalidRulesError: A rule is missing or cannot be read.
-            ValueError: Another kind of URL, or the ``redis`` package is not installed.
+            NoRedisClientError: The ``redis`` package is not installed.
+            ValueError: Another kind of URL.
         """
         self._rules = _parsed(rules)
         self._key = key
@@ -328,7 +334,7 @@ def _redis_pool(url: str) -> "BlockingConnectionPool":
         from redis.backoff import NoBackoff  # noqa: PLC0415
     except ImportError as error:
         msg = "rate limits in Redis need its client: pip install 'sessiontrail[redis]'"
-        raise ValueError(msg) from error
+        raise NoRedisClientError(msg) from error
     return BlockingConnectionPool.from_url(
         url,
         max_connections=_REDIS_CONNECTIONS,

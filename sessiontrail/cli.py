@@ -9,7 +9,8 @@ import typer
 from domain.ports import ConcurrencyError, StoreUnavailableError
 from infra.embedded_postgres import EmbeddedPostgresError
 from infra.key_files import KeyRingError
-from infra.rate_limits import InvalidRulesError
+from infra.migrate import MayNotMigrateError
+from infra.rate_limits import InvalidRulesError, NoRedisClientError
 from infra.sealing import UnsealError
 from infra.settings import SettingsError
 from infra.signing_key_set import NoSigningKeyError
@@ -70,6 +71,8 @@ _USER_ERRORS = (
     ConcurrencyError,
     UnsealError,
     InvalidRulesError,
+    NoRedisClientError,
+    MayNotMigrateError,
     NoSigningKeyError,
     UnknownSigningKeyError,
 )

@@ -13,9 +13,11 @@ from rich.table import Table
 from domain.events.envelope import Actor, ActorKind, Cause
 from domain.ids import CorrelationId
 from infra.ids import new_uuid
-from infra.settings import load_settings
+from infra.migrate import is_current
+from infra.postgres import create_engine
+from infra.settings import Settings, load_settings
 from sessiontrail.composition import Store, open_store
-from sessiontrail.databases import bring_up_to_date, database
+from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.keys import key_ring
 
 ResultT = TypeVar("ResultT")
@@ -35,13 +37,31 @@ def run(work: Callable[[], Awaitable[ResultT]]) -> ResultT:
     return asyncio.run(main())
 
 
+async def ensure_current(settings: Settings, access: DatabaseAccess) -> None:
+    """Migrate where that is ours to do: on the embedded PostgreSQL.
+
+    Raises:
+        CommandError: Migrations are missing, and not ours to apply.
+        StoreUnavailableError: The database cannot be reached.
+    """
+    if settings.is_embedded:
+        await bring_up_to_date(access)
+        return
+    engine = create_engine(access.service, max_connections=1, wait_s=5)
+    try:
+        if not await is_current(engine):
+            msg = "the database lacks migrations of this version: run `sessiontrail migrate`"
+            raise CommandError(msg)
+    finally:
+        await engine.dispose()
+
+
 @asynccontextmanager
 async def store() -> AsyncIterator[Store]:
     """The store that the settings name, migrated where that is ours to do."""
     settings = load_settings()
     with database(settings) as access:
-        if settings.is_embedded:
-            await bring_up_to_date(access)
+        await ensure_current(settings, access)
         async with open_store(settings, access.service, key_ring(settings)) as opened:
             yield opened
 

@@ -17,9 +17,9 @@ from infra.projection_store import (
 )
 from infra.sealing import DataKeys
 from infra.settings import load_settings
-from sessiontrail.commands.context import CommandError, run, say
+from sessiontrail.commands.context import CommandError, ensure_current, run, say
 from sessiontrail.commands.progress import progress_bar
-from sessiontrail.databases import bring_up_to_date, database
+from sessiontrail.databases import database
 from sessiontrail.keys import key_ring
 
 app = typer.Typer(help="Prove and rebuild the tables that are read from.", no_args_is_help=True)
@@ -77,8 +77,7 @@ async def _owned_database() -> AsyncIterator[tuple[AsyncEngine, DataKeys]]:
     settings = load_settings()
     keys = key_ring(settings)
     with database(settings) as access:
-        if settings.is_embedded:
-            await bring_up_to_date(access)
+        await ensure_current(settings, access)
         engine = create_engine(access.owner or access.service, max_connections=4, wait_s=5)
         try:
             yield engine, DataKeys(keys.masters)

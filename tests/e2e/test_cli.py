@@ -20,7 +20,7 @@ from sessiontrail.cli import app
 from tests.e2e.accounts import PASSWORD, Account, add_service_key, add_user, conninfo_of
 from tests.e2e.clients import Device, assert_no_secret_in, used_secrets
 from tests.e2e.database import EventLog, types, wait_for
-from tests.e2e.service import RunningService, command
+from tests.e2e.service import RunningService, command, free_port
 
 Devices = Callable[..., Device]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -415,6 +415,47 @@ def test_migrating_an_up_to_date_database_changes_nothing(run: Run, log: EventLo
     assert "up to date" in said(run("migrate"))
 
     assert log.after(before) == []
+
+
+@pytest.mark.parametrize("name", ["serve", "migrate"])
+def test_a_role_that_may_not_migrate_is_told_who_may_in_one_line(
+    shared_service: RunningService, postgres: RunningPostgres, conninfo: str, name: str
+) -> None:
+    """The first thing that somebody on their own PostgreSQL forgets, and at each upgrade again."""
+    dbname = str(conninfo_to_dict(conninfo)["dbname"])
+    with psycopg.connect(postgres.conninfo(dbname=dbname), autocommit=True) as connection:
+        connection.execute("DROP TABLE alembic_version")
+
+    done = command({**shared_service.environment, "DATABASE_URL": conninfo}, name)
+
+    assert "SESSIONTRAIL_MIGRATION_DATABASE_URL" in complaint(done)
+
+
+@pytest.mark.parametrize("arguments", [("users", "list"), ("projections", "verify")])
+def test_a_database_that_is_not_migrated_is_refused_in_one_line(
+    shared_service: RunningService, postgres: RunningPostgres, conninfo: str, arguments: list[str]
+) -> None:
+    dbname = str(conninfo_to_dict(conninfo)["dbname"])
+    with psycopg.connect(postgres.conninfo(dbname=dbname), autocommit=True) as connection:
+        connection.execute("DROP TABLE alembic_version, users")
+
+    done = command({**shared_service.environment, "DATABASE_URL": conninfo}, *arguments)
+
+    assert "run `sessiontrail migrate`" in complaint(done)
+
+
+def test_limits_in_redis_without_its_client_are_refused_in_one_line(
+    shared_service: RunningService, tmp_path: Path
+) -> None:
+    (tmp_path / "redis.py").write_text("raise ImportError")
+    environment = {
+        **shared_service.environment,
+        "PORT": str(free_port()),
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "PYTHONPATH": str(tmp_path),
+    }
+
+    assert "pip install 'sessiontrail[redis]'" in complaint(command(environment, "serve"))
 
 
 # ---------------------------------------------------------------------------- the log
