@@ -1,18 +1,22 @@
-"""``python -m bench [GROUP ...]``: refresh, refusals, logins, history; all of them by default."""
+"""``python -m bench [GROUP ...]``: the groups that are named, all of them by default."""
 
 import sys
 import tempfile
 from pathlib import Path
 
+from bench.detector import detector_figures
 from bench.environment import bench
 from bench.figures import Figure, report
 from bench.measures import history_figures, login_figures, refresh_figures, refusal_figures
+from bench.simulate import simulate_figures
 
 _GROUPS = {
     "refresh": refresh_figures,
     "refusals": refusal_figures,
     "logins": login_figures,
     "history": history_figures,
+    "simulate": simulate_figures,
+    "detector": detector_figures,
 }
 
 

@@ -45,14 +45,15 @@ async def make_history(
         tokens = []
         for length in lengths:
             async with transaction(engine) as connection:
-                tokens.append(await _make_family(on, connection, user, length))
+                tokens.append(await make_family(on, connection, user, length))
             progress(length)
         return tokens
     finally:
         await engine.dispose()
 
 
-async def _make_family(on: Bench, connection: Connection, user: User, length: int) -> str:
+async def make_family(on: Bench, connection: Connection, user: User, length: int) -> str:
+    """Append a family of so many generations; returns its current refresh token."""
     # Long ago enough for the last refresh to lie in the past, lately enough for it to be live.
     began = await database_clock(connection) - timedelta(days=1)
     data_key = await _data_key(on, connection, user)

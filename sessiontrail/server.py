@@ -1,7 +1,6 @@
 """Serving HTTP: granian inside our own event loop, with a clean start and a clean stop."""
 
 import asyncio
-import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from granian.server.embed import Server
 
 from infra.key_files import KeyRing
 from infra.settings import Settings
+from sessiontrail.collector import spare_the_collector
 from sessiontrail.composition import running_service
 
 _BACKLOG = 1024
@@ -64,7 +64,7 @@ async def serve(
             loop.add_signal_handler(number, stop)
         serving = asyncio.create_task(server.serve())
         await _answers(settings, serving)
-        _spare_the_collector()
+        spare_the_collector()
         started()
         await serving
 
@@ -88,17 +88,6 @@ def _refuse_taken_address(settings: Settings) -> None:
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; set HOST or PORT"
         )
         raise AddressTakenError(msg) from error
-
-
-def _spare_the_collector() -> None:
-    """Leave what was made at the start out of garbage collection, and collect less often.
-
-    The refresh path makes no cycles; walking the modules' objects again and again took a fifth of
-    its time (docs/performance.md).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
 
 
 async def _answers(settings: Settings, serving: "asyncio.Task[None]") -> None:

@@ -17,9 +17,11 @@ from infra.detector_set_aside import read_set_aside
 from infra.postgres import transaction
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
+from sessiontrail.collector import spare_the_collector
 from sessiontrail.commands.backtest import backtest as play_history
 from sessiontrail.commands.beside import ensure_current, metrics_served
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
+from sessiontrail.commands.public_data import play_public_data
 from sessiontrail.composition import open_store
 from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
@@ -40,6 +42,9 @@ def detect(
     since: Annotated[
         datetime | None, typer.Option(help="With --backtest: from when on, in UTC")
     ] = None,
+    rba: Annotated[
+        Path | None, typer.Option(help="With --backtest: the public RBA data set's CSV instead")
+    ] = None,
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="List the events that detectors went on without")
     ] = False,
@@ -49,11 +54,17 @@ def detect(
     if set_aside:
         run(_list_set_aside)
         return
+    if backtest and rba is not None:
+        if policy is not None or since is not None:
+            msg = "--policy and --since are about stored history, not --rba"
+            raise CommandError(msg)
+        play_public_data(rba)
+        return
     if backtest:
         play_history(policy, None if since is None else since.replace(tzinfo=UTC))
         return
-    if policy is not None or since is not None:
-        msg = "--policy and --since go with --backtest"
+    if any(each is not None for each in (policy, since, rba)):
+        msg = "--policy, --since and --rba go with --backtest"
         raise CommandError(msg)
     settings = load_settings()
     configure_logging(settings.log_level.upper())
@@ -85,6 +96,7 @@ async def _until_stopped(
     settings: Settings, access: DatabaseAccess, metrics: DetectorMetrics, *, with_parent: bool
 ) -> None:
     await ensure_current(settings, access)
+    spare_the_collector()
     async with open_store(settings, access.service, key_ring(settings)) as opened:
         working = asyncio.ensure_future(run_detector(settings, opened, metrics))
         loop = asyncio.get_running_loop()
