@@ -15,9 +15,9 @@ from domain.events.personal import Sealed
 from domain.family_decisions import EndSession, FamilyCommand, RenameSession
 from domain.ids import FamilyId, Stream, family_stream
 from domain.user import ChangePassword, decide_user, fold_new_user
+from infra.event_rows import StreamConflictError
 from infra.event_store import (
     FamilyAppend,
-    StreamConflictError,
     append_stream,
     append_user,
     database_clock,
