@@ -1,5 +1,6 @@
 """Settings, from the environment. Every name, default and meaning is in docs/settings.md."""
 
+import re
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,6 +16,7 @@ from domain.rate_limiting import DEFAULT_RULES, LimitName
 from infra.kafka_access import KafkaAccess
 
 _PREFIX = "SESSIONTRAIL_"
+_ORIGIN = re.compile(r"https?://[^/?#\s@*]+")
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[int, Field(ge=0)]
 
@@ -139,6 +141,25 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             ip_network(text, strict=False)
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers spell them: whatever is spelled otherwise would never be met."""
+        origins = tuple(text.lower().removesuffix("/") for text in value)
+        for origin in origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                msg = f"{origin!r} is no origin, such as https://app.example.com"
+                raise ValueError(msg)
+        return origins
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            msg = "not an https:// or http:// URL"
+            raise ValueError(msg)
         return value
 
     @property

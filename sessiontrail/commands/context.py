@@ -61,8 +61,9 @@ async def store() -> AsyncIterator[Store]:
     """The store that the settings name, migrated where that is ours to do."""
     settings = load_settings()
     with database(settings) as access:
+        keys = key_ring(settings)
         await ensure_current(settings, access)
-        async with open_store(settings, access.service, key_ring(settings)) as opened:
+        async with open_store(settings, access.service, keys) as opened:
             yield opened
 
 

@@ -343,6 +343,8 @@ UNREACHABLE = "postgresql://sessiontrail:hunter2hunter2@127.0.0.1:1/nowhere"
     [
         ({"SESSIONTRAIL_IDLE_TIMEOUT": "a week"}, "SESSIONTRAIL_IDLE_TIMEOUT"),
         ({"SESSIONTRAIL_TRUSTED_PROXIES": "10.0.0.0/8, nonsense"}, "SESSIONTRAIL_TRUSTED_PROXIES"),
+        ({"SESSIONTRAIL_ALLOWED_ORIGINS": "https://app.example.com/page"}, "ALLOWED_ORIGINS"),
+        ({"SESSIONTRAIL_ISSUER": "id.example.com"}, "SESSIONTRAIL_ISSUER"),
         ({"PORT": "80000"}, "PORT"),
         ({"DATABASE_URL": UNREACHABLE}, "database"),
         ({"DATABASE_URL": "nonsense with hunter2hunter2"}, "DATABASE_URL"),
