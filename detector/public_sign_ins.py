@@ -10,7 +10,7 @@ from math import log10
 
 import msgspec
 
-from detector.memory import Memory, Scope
+from detector.memory import Key, Memory, Scope, decode_state, encode_state
 from detector.observations import Kind, Observation
 from detector.observing import observe_crowd, observe_user
 from detector.policy import RulesInForce
@@ -27,6 +27,7 @@ HISTORY_SIZES = (4, 12, 20, 39)
 """Numbers of earlier sign-ins that the paper tells figures for."""
 _SILENT = RulesInForce(Rulebook(()))
 _FAMILY = FamilyId("public")
+_OF_A_USER = (Scope.PROFILE, Scope.ACCOUNT)
 _UNSCORED = -1_000.0
 """First sign-ins, of which nothing can be told, are the last to be challenged."""
 _COLUMNS = {
@@ -148,6 +149,7 @@ class PublicSignIns:
         """
         self._classify = classify
         self._memory = Memory()
+        self._packed: dict[Key, bytes] = {}
         self._rows = 0
         self._users = 0
         self._first_sign_ins = 0
@@ -162,6 +164,11 @@ class PublicSignIns:
         if row is None:
             return
         seen = self._seen(row)
+        self._unpack(row.user)
+        self._judge(row, seen)
+        self._pack()
+
+    def _judge(self, row: PublicSignIn, seen: Observation) -> None:
         context, _ = observe_crowd(self._memory, seen, _SILENT)
         profile = self._memory.get((Scope.PROFILE, row.user), UserProfile) or NOBODY
         sighting = Sighting(seen, profile, None, context)
@@ -182,6 +189,21 @@ class PublicSignIns:
             by_history.add(points, is_takeover=False)
         observe_user(self._memory, seen, context, _SILENT)
         self._memory.forget((Scope.TRACE, _FAMILY))
+
+    def _unpack(self, user: str) -> None:
+        """Have what is known of a user at hand."""
+        for scope in _OF_A_USER:
+            packed = self._packed.pop((scope, user), None)
+            if packed is not None:
+                self._memory.put((scope, user), decode_state(scope, packed))
+
+    def _pack(self) -> None:
+        """Put it away again: packed, millions of users fit into memory."""
+        for key, state in list(self._memory.changes()):
+            if key[0] in _OF_A_USER and state is not None:
+                self._packed[key] = encode_state(state)
+                self._memory.forget(key)
+        self._memory.settle()
 
     def report(self) -> PublicReport:
         """What it came to so far."""

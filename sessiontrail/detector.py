@@ -3,16 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 
-from msgspec.structs import replace
-
 from detector.breaker import Breaker
 from detector.memory import KEPT_FOR
 from detector.reading import EventReader, types_of
 from detector.rulebook import rulebook
-from detector.simulation.evidence import Evidence
 from detector.worker import Worker
 from domain.detection_work import Stage
-from domain.evidence import Network
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_lag import DetectorLag
 from infra.detector_leases import Leases
@@ -20,37 +16,17 @@ from infra.detector_log import LogSource
 from infra.detector_metrics import DetectorMetrics
 from infra.detector_reactions import Reactions
 from infra.detector_retention import run_retention
-from infra.geoip import GeoIp
-from infra.hosting_networks import is_hosting, is_satellite
 from infra.postgres import transaction
 from infra.settings import Settings
 from infra.subject_keys import system_key
 from infra.user_agents import UserAgents
 from sessiontrail.composition import Store
+from sessiontrail.evidence import geoip
 
 
 def rule_parameters() -> Mapping[str, Mapping[str, int]]:
     """The rules that there are, with their parameters and defaults."""
     return {name: rule.about.parameters for name, rule in rulebook().by_name.items()}
-
-
-def geoip(settings: Settings) -> GeoIp:
-    """The GeoIP files that the settings name."""
-    return GeoIp(settings.geoip_city, settings.geoip_asn, settings.geoip_anonymous)
-
-
-def evidence_of_files(settings: Settings) -> Evidence:
-    """Tells what is known of the clients of request files."""
-    return Evidence(UserAgents(), geoip(settings), _classified)
-
-
-def _classified(network: Network) -> Network:
-    known = network.asn, network.as_org
-    return replace(
-        network,
-        hosting=network.hosting or is_hosting(*known),
-        satellite=network.satellite or is_satellite(*known),
-    )
 
 
 def types_read(stage: Stage) -> list[str]:

@@ -39,6 +39,7 @@ _ANALYST = Person("Analyst", OSLO, 99, FIREFOX)
 _HERE = "127.0.0.1"
 _GENEROUS = "100000/minute"
 _PACE_S = 2.0
+_STOPS_WITHIN_S = 10.0
 _OURS = ("SESSIONTRAIL_", "DATABASE_URL", "REDIS_URL", "KAFKA_", "HOST")
 
 
@@ -191,7 +192,8 @@ class _Show:
         except DemoStoppedError:
             pass
         except (DemoFailedError, OSError, RuntimeError) as error:
-            self.failure = str(error)
+            if not self.stopping.wait(_STOPS_WITHIN_S):  # or it is only that the service stops
+                self.failure = str(error)
         if self._once or self.failure is not None:
             signal.raise_signal(signal.SIGINT)
         elif not self.stopping.is_set():
