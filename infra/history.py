@@ -11,7 +11,7 @@ from infra.postgres import transaction
 from infra.sealing import DataKeys
 from infra.tail import COLUMNS, START, Place, recorded
 
-_BATCH = 2_000
+_PAGE_SIZE = 2_000
 _PAGE = f"""
 SELECT {COLUMNS}
   FROM events
@@ -38,7 +38,11 @@ async def count_history(engine: AsyncEngine, types: Collection[str], since: date
 
 
 async def read_history(
-    engine: AsyncEngine, data_keys: DataKeys, types: Collection[str], since: datetime | None
+    engine: AsyncEngine,
+    data_keys: DataKeys,
+    types: Collection[str],
+    since: datetime | None,
+    page_size: int = _PAGE_SIZE,
 ) -> AsyncIterator[list[RecordedEvent]]:
     """The log's events of some types, some thousands at a time; memory stays flat.
 
@@ -47,6 +51,10 @@ async def read_history(
         data_keys: Opens personal parts.
         types: Event types.
         since: From when on; None is the beginning.
+        page_size: Events at a time.
+
+    Raises:
+        UnknownEventError: A newer build wrote one of them.
     """
     place = START
     while True:
@@ -58,7 +66,7 @@ async def read_history(
                     "position": place.position,
                     "types": list(types),
                     "since": since,
-                    "limit": _BATCH,
+                    "limit": page_size,
                 },
                 binary=True,
             )

@@ -11,11 +11,12 @@ from detector.reading import EventReader, types_of
 from detector.rulebook import rulebook
 from domain.detection_policy import DetectionPolicy
 from domain.detection_work import Stage
+from domain.events.registry import UnknownEventError
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.history import count_history, read_history
 from infra.settings import load_settings
 from infra.user_agents import UserAgents
-from sessiontrail.commands.context import print_table, run, say, store
+from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.commands.simulate import policy_from
 from sessiontrail.composition import Store
@@ -34,7 +35,10 @@ def backtest(policy: Path | None, since: datetime | None) -> None:
         async with store() as opened:
             return await played(opened, await _policy(opened, policy), since)
 
-    _print(run(work))
+    try:
+        _print(run(work))
+    except UnknownEventError as error:
+        raise CommandError(str(error)) from error
 
 
 async def _policy(opened: Store, file: Path | None) -> DetectionPolicy:

@@ -15,6 +15,7 @@ from domain.detection_policy import NO_POLICY, DetectionPolicy, RuleSettings
 from domain.events.alerts import AlertReopened, AlertResolved
 from domain.events.envelope import NewEvent
 from domain.events.personal import Personal
+from infra.history import count_history, read_history
 from infra.postgres import transaction
 from infra.refresh_lanes import RefreshLanes
 from infra.schema import metadata
@@ -223,6 +224,25 @@ async def test_an_empty_log_has_no_figures(opened: Store) -> None:
     report = await backtest(opened)
 
     assert (report.events, report.users, report.recall) == (0, 0, None)
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 1000])
+async def test_history_comes_whole_and_in_order_whatever_its_pages(
+    opened: Store, accounts: Accounts, lanes: RefreshLanes, page_size: int
+) -> None:
+    await robbed(accounts, lanes)
+    types = ["SessionStarted", "RefreshTokenRotated", "RefreshTokenReused", "FamilyRevoked"]
+
+    pages = [
+        page
+        async for page in read_history(
+            opened.engine, opened.data_keys, types, None, page_size=page_size
+        )
+    ]
+
+    assert [event.event.TYPE for page in pages for event in page] == types
+    assert max(map(len, pages)) <= page_size
+    assert await count_history(opened.engine, types, None) == 4
 
 
 async def _clock(opened: Store) -> datetime:
