@@ -61,7 +61,11 @@ class Gauge(Protocol):
         ...
 
 
-class _Done(msgspec.Struct):
+class UnreadableError(Exception):
+    """Several events at once cannot be read: they are tried one by one, with rests in between."""
+
+
+class _Done(msgspec.Struct, frozen=True):
     """What a batch came to, to be told once it has committed."""
 
     events: Sequence[RecordedEvent] = ()
@@ -139,36 +143,40 @@ class Worker:
         if pace.gives_up_on([event.event_id for event in events]):
             await work.set_aside(events[0], "it makes the batch fail; see the log")
             return _Done(poisoned=1)
-        done = _Done()
-        seen = await self._read(work, events, done)
+        seen, unreadable = self._read(events)
+        if len(unreadable) > 1:
+            msg = "more than one event of a batch cannot be read: is it them, or us?"
+            raise UnreadableError(msg)
         if stage is Stage.CROWD:
-            done.findings, memory = await _of_crowd(work, seen, rules)
+            findings, memory = await _of_crowd(work, seen, rules)
             taken = len(events)
         else:
-            done.findings, memory, taken = await _of_users(work, seen, rules, len(events))
-        await Alerting(work, memory, rules.policy.version).tell(done.findings)
+            findings, memory, taken = await _of_users(work, seen, rules, len(events))
+        await Alerting(work, memory, rules.policy.version).tell(findings)
         await save(work, memory)
-        done.events = events[:taken]
-        return done
+        poisoned = [each for each in unreadable if each[0] < taken]
+        for index, reason in poisoned:
+            await work.set_aside(events[index], reason)
+        return _Done(events[:taken], findings, len(poisoned))
 
     def _under(self, policy: DetectionPolicy) -> RulesInForce:
         if policy is not self._in_force.policy:
             self._in_force = RulesInForce(self._rules, policy)
         return self._in_force
 
-    async def _read(self, work: Work, events: Iterable[RecordedEvent], done: _Done) -> Seen:
-        seen = []
+    def _read(self, events: Iterable[RecordedEvent]) -> tuple[Seen, list[tuple[int, str]]]:
+        """What there is to judge, and which events cannot be read, and why."""
+        seen, unreadable = [], []
         for index, event in enumerate(events):
             try:
                 observation = self._reader.read(event)
             except Exception as error:  # noqa: BLE001 (one event must not stop the rest)
                 _log.exception("event %s cannot be read", event.event_id)
-                await work.set_aside(event, f"it cannot be read: {type(error).__name__}")
-                done.poisoned += 1
+                unreadable.append((index, f"it cannot be read: {type(error).__name__}"))
                 continue
             if observation is not None:
                 seen.append((index, event, observation))
-        return seen
+        return seen, unreadable
 
 
 async def _of_crowd(work: Work, seen: Seen, rules: RulesInForce) -> tuple[Findings, Memory]:

@@ -211,6 +211,8 @@ class LogSource:
         reader.rest_s = _SHORTEST_REST_S
         for partition in partitions:
             reader.cursors[partition] = _Cursor(moved, moved)
+        if unread:
+            await asyncio.sleep(_BACKOFF_S)  # if it is not the event but us, let it not be all
 
     async def _hold(self, connection: Connection, stage: Stage, partitions: list[int]) -> None:
         """Lock the partitions, if they are still this worker's and stand where it thinks.

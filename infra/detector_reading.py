@@ -56,7 +56,7 @@ class Passage(msgspec.Struct, frozen=True):
 
     Attributes:
         events: Those that can be read, in order.
-        unread: Those that cannot.
+        unread: The one that cannot, if any.
         places: Of all of them, in order.
         end: Everything up to here was looked through.
     """
@@ -134,6 +134,8 @@ def _passage(
         try:
             event = recorded(record[:-3])
         except MalformedEventError as error:
+            if unread:
+                break  # one at a time: if it is not them but us, let it not be all of them
             _log.error("event %s cannot be read: %s", record[4], error)
             reason = f"it cannot be read: {type(error).__name__}"
             unread.append(Unread(place, record[4], record[2], record[5], reason))

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 _STOP_WITHIN_S = 15
 _FIRST_REST_S = 0.5
 _LONGEST_REST_S = 30.0
+_RAN_WELL_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -34,8 +35,10 @@ async def detector_process(environment: Mapping[str, str]) -> AsyncIterator[None
 
 
 async def _keep_running(environment: Mapping[str, str]) -> None:
+    loop = asyncio.get_running_loop()
     rest_s = _FIRST_REST_S
     while True:
+        started_at = loop.time()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sessiontrail", "detect", "--with-parent"),
             stdin=asyncio.subprocess.PIPE,
@@ -47,6 +50,8 @@ async def _keep_running(environment: Mapping[str, str]) -> None:
         except asyncio.CancelledError:
             await _stop(process)
             raise
+        if loop.time() - started_at > _RAN_WELL_S:
+            rest_s = _FIRST_REST_S
         _log.error("the detector ended with status %s; it is started again", status)
         await asyncio.sleep(rest_s)
         rest_s = min(_LONGEST_REST_S, rest_s * 2)

@@ -103,8 +103,19 @@ async def _until_stopped(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, working.cancel)
         if with_parent:
-            loop.add_reader(sys.stdin.fileno(), working.cancel)  # at its end: nobody writes to it
+            _end_with(sys.stdin.fileno(), working)
         else:
             say("The detector reads the log.")
         with contextlib.suppress(asyncio.CancelledError):
             await working
+
+
+def _end_with(pipe: int, working: "asyncio.Future[None]") -> None:
+    """Cancel work once a pipe ends that nobody writes to: whoever held its other end is gone."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(pipe)  # it stays readable, and one cancellation lets it end in order
+        working.cancel()
+
+    loop.add_reader(pipe, stop)

@@ -1,6 +1,9 @@
 """``sessiontrail detect`` as its operator sees it: what it set aside, and how far behind it is."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -8,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from tests.e2e.clients import Device
 from tests.e2e.database import wait_for
-from tests.e2e.service import RunningService, command
+from tests.e2e.service import RunningService, command, environment, make_keys
 from tests.e2e.test_detector_crashes import detector
 
 LAG = 'sessiontrail_detector_lag_seconds{stage="users"} '
@@ -40,12 +43,40 @@ def test_what_was_set_aside_is_listed_and_the_services_metrics_tell_the_lag(
     assert shown == [LAG + "0.0"]
 
 
+def test_a_detector_ends_in_good_order_with_the_process_that_started_it(
+    conninfo: str, data_dir: Path
+) -> None:
+    data_dir.mkdir(mode=0o700)
+    make_keys(data_dir)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sessiontrail", "detect", "--with-parent"],
+        env=environment(data_dir, conninfo),
+        stdin=subprocess.PIPE,
+    )
+    wait_for(lambda: owned(conninfo) == 17)
+
+    assert process.stdin is not None
+    process.stdin.close()
+
+    assert process.wait(15) == 0
+    assert owned(conninfo) == 0
+
+
+def owned(conninfo: str) -> int:
+    """How many partitions of both stages have an owner."""
+    return count(conninfo, "SELECT count(owner) FROM detector_partitions")
+
+
 def set_aside(conninfo: str) -> int:
+    return count(conninfo, "SELECT count(*) FROM detector_set_aside")
+
+
+def count(conninfo: str, query: str) -> int:
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute("SELECT count(*) FROM detector_set_aside").fetchone()
+        row = connection.execute(query.encode()).fetchone()
     assert row is not None
-    count: int = row[0]
-    return count
+    number: int = row[0]
+    return number
 
 
 def metrics(running: RunningService) -> list[str]:

@@ -271,6 +271,22 @@ async def test_what_nobody_can_read_is_set_aside_with_what_comes_before_the_next
     assert (str(event_id), reason) == (broken, "it cannot be read: MalformedEventError")
 
 
+async def test_of_several_that_nobody_can_read_each_is_set_aside(
+    engine: AsyncEngine, worker: Worker, owner_conninfo: str
+) -> None:
+    *broken, last = await write(engine, *users(3))
+    for each in broken:
+        change(owner_conninfo, each, data=Jsonb([]))
+
+    assert await worker.take(1) == [last]
+
+    async with transaction(engine) as connection:
+        cursor = await connection.execute(
+            "SELECT event_id::text FROM detector_set_aside ORDER BY position"
+        )
+        assert [row[0] for row in await cursor.fetchall()] == broken
+
+
 async def test_it_waits_at_an_event_of_a_newer_build_and_gives_what_comes_before(
     engine: AsyncEngine, worker: Worker, owner_conninfo: str
 ) -> None:
