@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from infra.event_rows import EVENT_COLUMNS
 from infra.postgres import queries
 
 HEAD = "0004"
@@ -15,9 +16,13 @@ HEAD = "0004"
 _LOCK = 7_305_802_116_530_211
 """Advisory lock held while migrating, so that replicas which start together take turns."""
 
+# Events are added column by column: who could choose a place in the log's order could put an event
+# where readers have been already.
 _GRANTS = """
 GRANT USAGE ON SCHEMA public TO {role};
-GRANT SELECT, INSERT ON events TO {role};
+GRANT SELECT ON events TO {role};
+REVOKE INSERT ON events FROM {role};
+GRANT INSERT ({columns}) ON events TO {role};
 GRANT SELECT, INSERT, UPDATE ON sessions, users, credentials, signing_keys, service_keys,
       checkpoints, alerts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, detector_partitions, detector_workers,
@@ -61,7 +66,7 @@ async def _migrated(engine: AsyncEngine, service_role: str | None) -> None:
             await connection.run_sync(_upgrade)
         if service_role is not None:
             role = '"' + service_role.replace('"', '""') + '"'
-            for statement in _GRANTS.format(role=role).split(";"):
+            for statement in _GRANTS.format(role=role, columns=EVENT_COLUMNS).split(";"):
                 if statement.strip():
                     await connection.execute(text(statement))
 

@@ -100,13 +100,29 @@ async def test_the_services_role_has_what_the_api_needs_and_no_more(owner_connin
         granted: dict[str, str] = dict(connection.execute(query).fetchall())
 
     assert granted.pop("alembic_version") == "SELECT"
-    assert granted.pop("events") == "INSERT SELECT"
+    assert granted.pop("events") == "SELECT"  # and INSERT, column by column
     assert granted.pop("data_keys") == "DELETE INSERT SELECT UPDATE"
     assert set(granted) <= set(metadata.tables)
     # What the detector keeps is its own, and is no record of anything.
     can_delete = {name for name, each in granted.items() if "DELETE" in each}
     assert can_delete == {name for name in metadata.tables if name.startswith("detector_")}
     assert all("TRUNCATE" not in each and "TRIGGER" not in each for each in granted.values())
+
+
+@pytest.mark.parametrize("column", ["transaction_id", "position"])
+async def test_the_services_role_cannot_choose_an_events_place_in_the_log(
+    conninfo: str, column: str
+) -> None:
+    with (
+        psycopg.connect(conninfo) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        connection.execute(
+            f"INSERT INTO events ({column}, stream, version, event_id, type, schema_version,"
+            " occurred_at, actor, correlation_id, data) OVERRIDING SYSTEM VALUE"
+            " VALUES ('1', 'family-x', 1, gen_random_uuid(), 'T', 1, now(), 'user',"
+            " gen_random_uuid(), '{}')".encode()
+        )
 
 
 async def test_replicas_that_start_together_migrate_an_empty_database_once(
