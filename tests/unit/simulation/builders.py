@@ -1,6 +1,6 @@
 """Requests of a file, rules that speak when a client says so, and a player of both."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -54,6 +54,24 @@ def rule(name: str, response: Response) -> Rule:
         is_named = sighting.seen.device.browser == name
         return Signal((Fact("named", parameters["points"]),)) if is_named else None
 
+    return _rule(name, response, frozenset({Kind.SIGN_IN, Kind.REFRESH}), look)
+
+
+def new_device_rule() -> Rulebook:
+    """One rule, which alerts at every sign-in on a device that its user never had."""
+
+    def look(sighting: Sighting, _: Parameters) -> Signal | None:
+        return Signal((Fact("new_device", 50),)) if sighting.device_is_new else None
+
+    return Rulebook([_rule("new-device", Response.ALERT, frozenset({Kind.SIGN_IN}), look)])
+
+
+def _rule(
+    name: str,
+    response: Response,
+    kinds: frozenset[Kind],
+    look: Callable[[Sighting, Parameters], Signal | None],
+) -> Rule:
     return UserRule(
         about=Description(
             name=name,
@@ -67,7 +85,7 @@ def rule(name: str, response: Response) -> Rule:
             subject=Subject.FAMILY,
             parameters={"points": 50},
         ),
-        kinds=frozenset({Kind.SIGN_IN, Kind.REFRESH}),
+        kinds=kinds,
         look=look,
         quiet=True,
     )

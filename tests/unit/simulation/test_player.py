@@ -12,7 +12,7 @@ from detector.world.generator import generate
 from detector.world.plan import World
 from domain.detection import Response
 from domain.policy import SessionPolicy
-from tests.unit.simulation.builders import Playing, login, refresh, request, rules
+from tests.unit.simulation.builders import Playing, login, new_device_rule, refresh, request, rules
 from tests.unit.world.domain_player import DomainPlayer
 from tests.unit.world.requests import read
 
@@ -212,15 +212,20 @@ def test_a_rule_that_would_end_too_many_only_alerts_for_an_hour() -> None:
     assert ends == ["revoked"] * most + ["ok"] * 3 + ["revoked"]
 
 
-def test_a_verdict_is_heard() -> None:
-    playing = Playing()
-    playing.play(SIGNED_IN)
+@pytest.mark.parametrize(
+    ("verdict", "is_known"), [("false_positive", True), ("benign", True), ("true_positive", False)]
+)
+def test_a_verdict_teaches_what_was_alerted_about(verdict: str, is_known: bool) -> None:
+    playing = Playing(new_device_rule())
 
-    heard = playing.play(
-        request("2026-01-05T08:10:00Z", "verdict", family="f1", verdict="false_positive")
-    )
+    first = playing.play(SIGNED_IN)
+    again = playing.play(login("2026-01-05T09:00:00Z", family="f2"))
+    heard = playing.play(request("2026-01-05T10:00:00Z", "verdict", family="f1", verdict=verdict))
+    after = playing.play(login("2026-01-05T11:00:00Z", family="f3"))
 
+    assert (len(first.findings), len(again.findings)) == (1, 1)
     assert heard.result is Result.OK
+    assert (after.findings == []) is is_known
 
 
 def test_a_request_out_of_order_happens_when_the_one_before_did() -> None:
