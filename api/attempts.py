@@ -7,7 +7,7 @@ from api.ports import Services
 from api.problems import rate_limited
 from api.requests import is_known_device
 from api.tries import LimitKey, LimitReachedError
-from domain.client import ClientContext, network_of
+from domain.client import ClientContext, network_of, site_of
 from domain.ports import SignIn
 from domain.rate_limiting import LimitName
 
@@ -33,6 +33,7 @@ class PasswordAttempt:
         self._services = services
         self._user_id = found.user.user_id if found is not None else None
         self._network = _UNKNOWN_NETWORK if client.ip is None else network_of(client.ip)
+        site = None if client.ip is None else site_of(client.ip)
         self.from_known_device = self._user_id is not None and is_known_device(
             device, self._user_id, services.device_key
         )
@@ -46,6 +47,8 @@ class PasswordAttempt:
                 (LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK, (username, self._network)),
                 (LimitName.LOGIN_PER_ACCOUNT, (username,)),
             ]
+            if site is not None:
+                self._limits.append((LimitName.LOGIN_PER_SITE, (site,)))
 
     @asynccontextmanager
     async def let_in(self) -> AsyncIterator[None]:

@@ -1,15 +1,18 @@
 """What is known of the client that made a request, and when two requests come from the same one."""
 
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import msgspec
 
 USER_AGENT_MAX_CHARS = 512
 """Longer user agents are cut before anything is stored (detection.md: cut at 512 characters)."""
 
+_IPV4_BITS = 2**32 - 1
 _IPV4_PREFIX_BITS = 24
 _IPV6_PREFIX_BITS = 64
+_IPV6_SITE_BITS = 48
+_NAT64 = ip_network("64:ff9b::/96")
 _DROP_DIGITS = str.maketrans("", "", "0123456789._")
 
 
@@ -30,7 +33,9 @@ class ClientContext(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def canonical_ip(text: str) -> str | None:
-    """One spelling for one address: no zone id, no port, IPv4-mapped IPv6 as IPv4.
+    """One spelling for one address: no zone id, no port, IPv4 within IPv6 as IPv4.
+
+    IPv4 is mapped (RFC 4291 §2.5.5.2) or came through a NAT64 (RFC 6052 §2.1).
 
     Args:
         text: An address as a socket or a proxy header spells it: ``::ffff:1.2.3.4``,
@@ -48,8 +53,11 @@ def canonical_ip(text: str) -> str | None:
         address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        elif address in _NAT64:
+            address = IPv4Address(int(address) & _IPV4_BITS)
     return str(address)
 
 
@@ -62,6 +70,20 @@ def network_of(ip: str) -> str:
     """
     address = ip_address(ip)
     bits = _IPV4_PREFIX_BITS if isinstance(address, IPv4Address) else _IPV6_PREFIX_BITS
+    return _cut(address, bits)
+
+
+def site_of(ip: str) -> str | None:
+    """The /48 of an IPv6 address, which is what one customer may have; None for IPv4.
+
+    >>> site_of("2001:db8:1:2::3"), site_of("203.0.113.77")
+    ('2001:db8:1::/48', None)
+    """
+    address = ip_address(ip)
+    return None if isinstance(address, IPv4Address) else _cut(address, _IPV6_SITE_BITS)
+
+
+def _cut(address: IPv4Address | IPv6Address, bits: int) -> str:
     host_bits = address.max_prefixlen - bits
     prefix = type(address)(int(address) >> host_bits << host_bits)
     return f"{prefix}/{bits}"

@@ -11,6 +11,8 @@ class LimitName(StrEnum):
 
     LOGIN_PER_NETWORK = "login_per_network"
     """The source network: slows one that tries many accounts."""
+    LOGIN_PER_SITE = "login_per_site"
+    """The source's /48, for IPv6 only: one customer may have 65,536 networks to come from."""
     LOGIN_PER_ACCOUNT_AND_NETWORK = "login_per_account_and_network"
     """Account and network: slows guessing at one account without touching its owner elsewhere."""
     LOGIN_PER_ACCOUNT = "login_per_account"
@@ -29,6 +31,7 @@ class LimitName(StrEnum):
 DEFAULT_RULES: Mapping[LimitName, str] = MappingProxyType(
     {
         LimitName.LOGIN_PER_NETWORK: "60/minute",
+        LimitName.LOGIN_PER_SITE: "240/minute",
         LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK: "10/5minutes",
         LimitName.LOGIN_PER_ACCOUNT: "100/hour",
         LimitName.LOGIN_PER_KNOWN_DEVICE: "20/5minutes",

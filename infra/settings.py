@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     sweep_interval: Annotated[int, Field(ge=1)] = 60
 
     limit_login_per_network: str = DEFAULT_RULES[LimitName.LOGIN_PER_NETWORK]
+    limit_login_per_site: str = DEFAULT_RULES[LimitName.LOGIN_PER_SITE]
     limit_login_per_account_and_network: str = DEFAULT_RULES[
         LimitName.LOGIN_PER_ACCOUNT_AND_NETWORK
     ]

@@ -28,6 +28,7 @@ WRONG = "not the password of anybody"
 LIMITS = {
     "SESSIONTRAIL_TRUSTED_PROXIES": "127.0.0.1",  # so that a test chooses where it comes from
     "SESSIONTRAIL_LIMIT_LOGIN_PER_NETWORK": "12/hour",
+    "SESSIONTRAIL_LIMIT_LOGIN_PER_SITE": "15/hour",
     "SESSIONTRAIL_LIMIT_LOGIN_PER_ACCOUNT_AND_NETWORK": "3/hour",
     "SESSIONTRAIL_LIMIT_LOGIN_PER_ACCOUNT": "6/hour",
     "SESSIONTRAIL_LIMIT_LOGIN_PER_KNOWN_DEVICE": "4/2seconds",
@@ -388,6 +389,23 @@ def test_many_guesses_at_once_at_the_current_password_are_no_more_than_the_limit
 
 
 # ---------------------------------------------------------------------------- the log
+
+
+def test_an_attacker_with_many_ipv6_networks_is_limited_by_the_site_that_they_are_of(
+    limited: RunningService, http: httpx.Client
+) -> None:
+    networks = (f"2001:db8:5:{number:x}::7" for number in range(30))
+
+    answers = [
+        Device(limited.url, http, headers={"X-Forwarded-For": network}).login(
+            f"nobody-{network}@example.com", WRONG
+        )
+        for network in networks
+    ]
+    elsewhere = Device(limited.url, http, headers={"X-Forwarded-For": "2001:db8:6::7"})
+
+    assert Counter(answer.status_code for answer in answers) == {401: 15, 429: 15}
+    assert elsewhere.login("nobody@example.com", WRONG).status_code == 401
 
 
 def test_stuffing(private_service: Callable[..., RunningService], http: httpx.Client) -> None:
