@@ -127,6 +127,8 @@ async def test_events_come_in_the_logs_order_whatever_the_batches_size(
 async def test_an_event_that_commits_late_comes_in_its_place(
     engine: AsyncEngine, worker: Worker
 ) -> None:
+    await worker.take(len(await write(engine, *users(1))))
+
     async with transaction(engine) as connection:
         late = await append(connection, *users(1))
         early = await write(engine, *users(2))

@@ -365,6 +365,7 @@ async def test_a_sign_in_that_the_crowds_stage_set_aside_is_judged_without_it(
 ) -> None:
     robbed = await world.robbed()
     await world.judge()
+    before = await world.alerts()
     # As if the crowd's stage had dealt with everything, and left nothing about the sign-in.
     world.sql(
         "UPDATE detector_partitions SET transaction_id = '0', position = 0, owner = NULL"
@@ -376,6 +377,8 @@ async def test_a_sign_in_that_the_crowds_stage_set_aside_is_judged_without_it(
     await world.judge()
 
     assert (await world.profile(robbed.user.user_id)).sign_ins == 1
+    assert await world.alerts() == before  # an alert that is there is not raised again
+    assert world.set_aside() == []
 
 
 async def test_an_event_that_makes_its_batch_fail_is_found_and_set_aside(world: World) -> None:
