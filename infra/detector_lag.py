@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 
+import psycopg
 from prometheus_client import CollectorRegistry, Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -104,6 +105,7 @@ class DetectorLag:
                         lag = await lag_s(connection, stage, types)
                         if lag is not None:
                             self._gauge.labels(stage.name.lower()).set(lag)
-            except StoreUnavailableError as error:
+            except (StoreUnavailableError, psycopg.errors.UndefinedTable) as error:
+                # A service also runs on a database that an older release has migrated.
                 _log.warning("the detector's lag is not known: %s", error)
             await asyncio.sleep(_EVERY_S)

@@ -1,5 +1,7 @@
 """The detector's worker on a real database: from an event to its alert and what follows."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from psycopg.types.json import Jsonb
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -28,7 +30,7 @@ from domain.refusals import Refusal
 from infra.alert_commands import PostgresAlertCommands
 from infra.alert_store import load_alerts
 from infra.detection_policy_store import DetectionPolicyStore
-from infra.detector_lag import lag_s
+from infra.detector_lag import DetectorLag, lag_s
 from infra.detector_metrics import DetectorMetrics
 from infra.ids import new_uuid
 from infra.postgres import transaction
@@ -38,7 +40,7 @@ from infra.tail import read_stream
 from sessiontrail.detector import rule_parameters, types_read
 from tests.detector_history import FIREFOX, IPHONE, insert_events, stuffing
 from tests.integration.accounts import Accounts, SignedIn, at_work, cause, present
-from tests.integration.detecting import all_judged, detecting
+from tests.integration.detecting import all_judged, detecting, eventually
 
 OWNER = ClientContext(ip="203.0.113.7", user_agent=FIREFOX)
 THIEF = ClientContext(ip="198.51.100.9", user_agent=IPHONE)
@@ -420,3 +422,22 @@ async def test_the_lag_grows_while_no_detector_runs(world: World) -> None:
     await world.judge()
 
     assert all(lag is not None and 60 <= lag < 120 for lag in lags.values())
+
+
+async def test_a_service_on_a_database_without_the_detectors_tables_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.sql("DROP TABLE detector_partitions")
+    registry = CollectorRegistry()
+    asking = asyncio.create_task(DetectorLag(world.engine, registry, types_read).run())
+
+    async def has_asked() -> bool:
+        return "lag is not known" in caplog.text
+
+    await eventually(has_asked, "it has asked")
+
+    assert not asking.done()
+    assert b"{stage=" not in generate_latest(registry)
+    asking.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asking
