@@ -1,7 +1,7 @@
 """A file of earlier sign-ins, read twice: to see whose they are, and to teach them.
 
-It need not fit into memory, nor need its users: a batch is resolved, learned from and written, and
-then forgotten.
+It need not fit into memory: a batch is resolved, learned from and written, and then forgotten. Of
+its users, only who they are is kept.
 """
 
 import hashlib
