@@ -66,6 +66,19 @@ def new_device_rule() -> Rulebook:
     return Rulebook([_rule("new-device", Response.ALERT, frozenset({Kind.SIGN_IN}), look)])
 
 
+def rules_and_listener(
+    heard: list[str | None], *names_and_responses: tuple[str, Response]
+) -> Rulebook:
+    """Such rules, and one that takes down the families whose end it is told of."""
+
+    def look(sighting: Sighting, _: Parameters) -> Signal | None:
+        heard.append(sighting.seen.family_id)
+        return None
+
+    others = (rule(name, response) for name, response in names_and_responses)
+    return Rulebook([_rule("listener", Response.RECORD, frozenset({Kind.ENDED}), look), *others])
+
+
 def _rule(
     name: str,
     response: Response,

@@ -12,7 +12,15 @@ from detector.world.generator import generate
 from detector.world.plan import World
 from domain.detection import Response
 from domain.policy import SessionPolicy
-from tests.unit.simulation.builders import Playing, login, new_device_rule, refresh, request, rules
+from tests.unit.simulation.builders import (
+    Playing,
+    login,
+    new_device_rule,
+    refresh,
+    request,
+    rules,
+    rules_and_listener,
+)
 from tests.unit.world.domain_player import DomainPlayer
 from tests.unit.world.requests import read
 
@@ -226,6 +234,23 @@ def test_a_verdict_teaches_what_was_alerted_about(verdict: str, is_known: bool) 
     assert (len(first.findings), len(again.findings)) == (1, 1)
     assert heard.result is Result.OK
     assert (after.findings == []) is is_known
+
+
+def test_the_detector_hears_of_every_end() -> None:
+    heard: list[str | None] = []
+    policy = PlayedPolicy(session=SessionPolicy(session_limit=3))
+    playing = Playing(rules_and_listener(heard, ("thief", Response.REVOKE_FAMILY)), policy)
+    for number, name in enumerate(("crowded", "reused", "left", "robbed")):
+        playing.play(login(f"2026-01-05T08:0{number}:00Z", family=name))
+    playing.play(login("2026-01-05T08:05:00Z", family="idle", user="bob"))
+
+    playing.play(refresh("2026-01-05T09:00:00Z", 1, family="reused"))
+    playing.play(refresh("2026-01-05T10:00:00Z", 1, family="reused", ip="198.51.100.1"))
+    playing.play(request("2026-01-05T10:01:00Z", "logout", family="left"))
+    playing.play(refresh("2026-01-05T10:02:00Z", 1, family="robbed", user_agent="thief"))
+    playing.play(request("2026-02-05T00:00:00Z", "login_failed", user="ada"))
+
+    assert heard == ["crowded", "reused", "left", "robbed", "idle"]
 
 
 def test_a_request_out_of_order_happens_when_the_one_before_did() -> None:

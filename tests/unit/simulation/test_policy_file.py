@@ -53,6 +53,15 @@ def test_a_rule_is_configured() -> None:
     assert not played.detection.settings_of("thief").enabled
 
 
+@pytest.mark.parametrize("value", [0, 1, 2**31 - 1])
+def test_a_parameter_may_be_anything_from_zero_on(value: int) -> None:
+    text = b'{"rules": {"odd": {"parameters": {"points": %d}}}}' % value
+
+    played = read_policy(text, RULES)
+
+    assert played.detection.settings_of("odd").parameters == {"points": value}
+
+
 def test_networks_systems_and_users_are_allowed() -> None:
     played = read_policy(
         b'{"allow": [{"network": "203.0.113.0/24"}, {"asn": 64500, "rule": "odd"},'

@@ -1,6 +1,6 @@
 """The request file: what a line may say, and what becomes of one that makes no sense."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -198,6 +198,17 @@ def test_a_line_that_is_no_request_says_why(line: bytes, why: str) -> None:
         read_request(line)
 
     assert why.lower() in str(refused.value).lower()
+
+
+@pytest.mark.parametrize("at", ["1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z"])
+def test_the_first_and_the_last_instant_are_read(at: str) -> None:
+    assert instant_of(read_request(encoded(**{**REFRESH, "at": at}))).utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "3000-01-01T00:00:00Z"])
+def test_what_lies_outside_is_not(at: str) -> None:
+    with pytest.raises(BadLineError):
+        read_request(encoded(**{**REFRESH, "at": at}))
 
 
 def test_numbers_without_end_and_deep_nests_are_bad_lines_and_no_more() -> None:

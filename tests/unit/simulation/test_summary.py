@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from detector.simulation.answers import bad_line, played_line
 from detector.simulation.requests import read_request
 from detector.simulation.results import Result
@@ -36,7 +38,24 @@ def test_findings_on_record_only_are_no_alerts() -> None:
     assert summary.alerts_per_1000_users_a_day() == 0.0
 
 
-def test_nothing_has_no_rate() -> None:
+@pytest.mark.parametrize(
+    ("end", "rate"), [("2026-01-06T07:59:59Z", None), ("2026-01-06T08:00:00Z", 1000.0)]
+)
+def test_less_than_a_day_has_no_rate(end: str, rate: float | None) -> None:
+    playing, summary = Playing(rules(("odd", Response.ALERT))), Summary()
+    for line in (login("2026-01-05T08:00:00Z", user_agent="odd"), refresh(end, 1)):
+        summary.note(read_request(encoded(**line)), playing.play(line))
+
+    assert summary.alerts_per_1000_users_a_day() == rate
+
+
+def test_nobody_has_no_rate() -> None:
+    summary = Summary()
+    for at in ("2026-01-05T08:00:00Z", "2026-01-09T08:00:00Z"):
+        line = refresh(at, 1)
+        summary.note(read_request(encoded(**line)), Playing().play(line))
+
+    assert summary.alerts_per_1000_users_a_day() is None
     assert Summary().alerts_per_1000_users_a_day() is None
 
 
