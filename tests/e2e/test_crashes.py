@@ -221,7 +221,7 @@ def embedded_data_dir() -> Iterator[Path]:
 def test_killed_service_finds_its_embedded_postgres_again(
     embedded_data_dir: Path, http: httpx.Client
 ) -> None:
-    first = start(embedded_data_dir, None, **GENEROUS)
+    first = start(embedded_data_dir, None, SESSIONTRAIL_DETECTOR="false", **GENEROUS)
     try:
         device = Device(first.url, http)
         assert device.login().status_code == 200
@@ -242,6 +242,24 @@ def test_killed_service_finds_its_embedded_postgres_again(
         assert second.stop() == 0
         assert not is_alive(postmaster)
         assert not (embedded_data_dir / "postgres" / "postmaster.pid").exists()
+
+
+def test_the_detector_of_a_killed_service_ends_and_stops_its_embedded_postgres(
+    embedded_data_dir: Path, http: httpx.Client
+) -> None:
+    first = start(embedded_data_dir, None, SESSIONTRAIL_DETECTOR="true", **GENEROUS)
+    try:
+        device = Device(first.url, http)
+        assert device.login().status_code == 200
+        postmaster = postmaster_of(embedded_data_dir)
+    finally:
+        first.kill()
+
+    wait_for(lambda: not is_alive(postmaster))
+
+    with service(embedded_data_dir, None, **GENEROUS) as second:
+        device.url = second.url
+        assert device.refresh().status_code == 200
 
 
 def test_killed_embedded_postgres_and_service_start_again(

@@ -585,7 +585,7 @@ def test_a_connection_is_kept_for_the_next_request(shared_service: RunningServic
             connection.send(head_of("POST", "/v1/refresh", "Content-Length: 0"))
             assert connection.status() == 401
             connection.send(head_of("POST", "/v1/login", "Content-Length: 2") + "{}")
-            assert connection.status() == 422
+            assert connection.status() == 415
             connection.send(head_of("GET", "/v1/refresh", "Content-Length: 2") + "{}")
             assert connection.status() == 405
             connection.send(head_of("GET", "/nothing"))

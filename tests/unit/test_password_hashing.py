@@ -70,7 +70,7 @@ def hashing_threads() -> list[threading.Thread]:
 
 
 def worker_processes() -> list[int]:
-    listing = ["ps", "-A", "-o", "pid=,ppid=,command="]
+    listing = ["ps", "-A", "-ww", "-o", "pid=,ppid=,command="]
     lines = subprocess.run(listing, capture_output=True, check=True, text=True).stdout.splitlines()
     rows = [line.split(maxsplit=2) for line in lines]
     return [
