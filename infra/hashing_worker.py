@@ -27,8 +27,8 @@ _READABLE = re.compile(
     rb"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}"
 )
 """What libsodium can read. It does not say apart what it cannot, and what does not fit."""
-_NICENESS = 10
-"""About a tenth of the processor where refreshes want all of it, all of it where they do not."""
+_NICENESS = 19
+"""Next to nothing where refreshes want all of the processor, all of it where they do not."""
 
 
 def _answer(memory_kib: int, passes: int, request: bytes) -> str:
