@@ -14,13 +14,15 @@ _EVERY_S = 3600.0
 _CHUNK = 5_000
 _log = logging.getLogger(__name__)
 
-# Locked rows are being used, so they are not old: whoever holds them will change them.
+# Locked rows are being used, so they are not old: whoever holds them will change them. It is
+# materialised, or PostgreSQL may ask for old ones again for each row, and drop more than a chunk.
 _DROP = """
-DELETE FROM detector_states s
- USING (SELECT scope, key FROM detector_states
-         WHERE scope = %s AND updated_at < clock_timestamp() - %s
-         LIMIT %s FOR UPDATE SKIP LOCKED) old
- WHERE s.scope = old.scope AND s.key = old.key
+WITH old AS MATERIALIZED (
+  SELECT scope, key FROM detector_states
+   WHERE scope = %s AND updated_at < clock_timestamp() - %s
+   LIMIT %s FOR UPDATE SKIP LOCKED
+)
+DELETE FROM detector_states s USING old WHERE s.scope = old.scope AND s.key = old.key
 """
 
 
