@@ -9,7 +9,7 @@ from math import log10
 from typing import NamedTuple
 
 from detector.bursts import STUFFING
-from detector.findings import Fact, Response
+from detector.findings import Fact, Response, Severity, Signal
 from detector.rule import Parameters
 from detector.sighting import Sighting, asn_key
 
@@ -87,6 +87,24 @@ def response_to(points: float, parameters: Parameters) -> Response:
     if points >= parameters["step_up_at"]:
         return Response.STEP_UP
     return Response.ALERT if points >= parameters["alert_at"] else Response.RECORD
+
+
+def signal_of_success(sighting: Sighting, failures: Fact, *, is_theft: bool) -> Signal:
+    """A sign-in that succeeded where many failed.
+
+    Args:
+        sighting: The sign-in.
+        failures: The failures, as a fact; it comes first, and once.
+        is_theft: Whether what else was seen leaves no doubt: the session is then ended.
+    """
+    risk = risk_of(sighting)
+    further = () if risk is None else risk.facts
+    return Signal(
+        (failures, *(fact for fact in further if fact.code != failures.code)),
+        severity=Severity.CRITICAL if is_theft else None,
+        response=Response.REVOKE_SESSION if is_theft else None,
+        score=None if risk is None else risk.points,
+    )
 
 
 def _points(ratio: float) -> int:

@@ -4,7 +4,7 @@ from detector.findings import Fact, Signal, Subject
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
 from detector.sighting import Sighting
-from detector.sign_in_risk import risk_of
+from detector.sign_in_risk import signal_of_success
 from domain.detection import Response, Severity
 
 _GUESSED = 60
@@ -21,19 +21,11 @@ def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
         return None  # the owner, at home, while others guess elsewhere
     if crowd.is_home:
         return None
-    facts = [Fact("failures_on_account", _GUESSED, f"{failures} within an hour")]
-    risk = risk_of(sighting)
-    if risk is not None:
-        facts.extend(fact for fact in risk.facts if fact.code != "failures_on_account")
     is_theft = (
         failures >= parameters["revoke_at"] and sighting.device_is_new and sighting.carrier_is_new
     )
-    return Signal(
-        tuple(facts),
-        severity=Severity.CRITICAL if is_theft else None,
-        response=Response.REVOKE_SESSION if is_theft else None,
-        score=None if risk is None else risk.points,
-    )
+    fact = Fact("failures_on_account", _GUESSED, f"{failures} within an hour")
+    return signal_of_success(sighting, fact, is_theft=is_theft)
 
 
 RULE = UserRule(
