@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from infra.event_rows import EVENT_COLUMNS
 from infra.postgres import queries
 
-HEAD = "0004"
+HEAD = "0005"
 """This build's last migration; revisions are numbered so that later ones sort behind."""
 
 _LOCK = 7_305_802_116_530_211
@@ -27,6 +27,10 @@ GRANT SELECT, INSERT, UPDATE ON sessions, users, credentials, signing_keys, serv
       checkpoints, alerts TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, detector_partitions, detector_workers,
       detector_states, detector_set_aside, detector_actions TO {role};
+GRANT SELECT, INSERT ON tree_heads TO {role};
+GRANT SELECT, INSERT, UPDATE ON tree_tiles, entry_bundles TO {role};
+GRANT SELECT, INSERT, DELETE ON snapshots, snapshot_chunks TO {role};
+GRANT DELETE ON credentials TO {role};
 GRANT SELECT ON alembic_version TO {role};
 """
 

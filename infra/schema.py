@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -177,6 +178,7 @@ users = Table(
     Column("registered_at", _instant, nullable=False),
     Column("disabled_at", _instant),
     Column("credential_epoch", Integer, nullable=False),
+    Column("erased_at", _instant),
 )
 
 credentials = Table(
@@ -284,4 +286,59 @@ detector_actions = Table(
     Column("rule", Text, primary_key=True),
     Column("minute", _instant, primary_key=True),
     Column("families", Integer, nullable=False),
+)
+
+tree_tiles = Table(
+    "tree_tiles",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tile", BigInteger, primary_key=True, autoincrement=False),
+    # Up to 256 hashes of 32 bytes; a narrower tile is the beginning of a wider one.
+    Column("hashes", LargeBinary, nullable=False),
+)
+
+# Where in the log each run of 256 leaves begins, and between which times its events happened.
+entry_bundles = Table(
+    "entry_bundles",
+    metadata,
+    Column("bundle", BigInteger, primary_key=True, autoincrement=False),
+    Column("transaction_id", TransactionId(), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("earliest_at", _instant, nullable=False),
+    Column("latest_at", _instant, nullable=False),
+    # The leaf of an event.
+    Index("entry_bundles_place_idx", "transaction_id", "position", unique=True),
+)
+
+tree_heads = Table(
+    "tree_heads",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("signed_at", _instant, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("snapshot_id", _uuid, primary_key=True),
+    Column("transaction_id", TransactionId(), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("latest_at", _instant, nullable=False),
+    Column("taken_at", _instant, nullable=False),
+)
+
+snapshot_chunks = Table(
+    "snapshot_chunks",
+    metadata,
+    Column(
+        "snapshot_id",
+        _uuid,
+        ForeignKey("snapshots.snapshot_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("kind", Text, primary_key=True),
+    Column("chunk", Integer, primary_key=True, autoincrement=False),
+    Column("states", LargeBinary, nullable=False),
 )

@@ -103,9 +103,12 @@ async def test_the_services_role_has_what_the_api_needs_and_no_more(owner_connin
     assert granted.pop("events") == "SELECT"  # and INSERT, column by column
     assert granted.pop("data_keys") == "DELETE INSERT SELECT UPDATE"
     assert set(granted) <= set(metadata.tables)
-    # What the detector keeps is its own, and is no record of anything.
+    assert granted["tree_heads"] == "INSERT SELECT"
+    # What the detector keeps, and snapshots, are no record of anything; who is erased keeps no
+    # password.
     can_delete = {name for name, each in granted.items() if "DELETE" in each}
-    assert can_delete == {name for name in metadata.tables if name.startswith("detector_")}
+    detector_tables = {name for name in metadata.tables if name.startswith("detector_")}
+    assert can_delete == detector_tables | {"snapshots", "snapshot_chunks", "credentials"}
     assert all("TRUNCATE" not in each and "TRIGGER" not in each for each in granted.values())
 
 
