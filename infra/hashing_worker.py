@@ -5,7 +5,8 @@ hold the interpreter lock just then, and the event loop would wait with it.
 
 It reads a request a line, words in base64 after the first, and answers each with a line:
 ``hash PASSWORD`` with the hash, ``verify HASH PASSWORD`` with ``fits``, ``differs`` or
-``unreadable``. It ends when its input does, so it survives nobody.
+``unreadable``, in the same time: what cannot be read, or is empty, costs what new hashes cost. It
+ends when its input does, so it survives nobody.
 """
 
 import os
@@ -31,21 +32,39 @@ _NICENESS = 19
 """Next to nothing where refreshes want all of the processor, all of it where they do not."""
 
 
-def _answer(memory_kib: int, passes: int, request: bytes) -> str:
-    kind, *words = request[:-1].split(b" ")  # of which one may be empty
-    values = [b64decode(word) for word in words]
-    if kind == b"hash":
-        hashed = crypto_pwhash_str_alg(
-            values[0], passes, memory_kib * _KIB, crypto_pwhash_ALG_ARGON2ID13
+class _Hashing:
+    """argon2id with the parameters of new hashes."""
+
+    def __init__(self, memory_kib: int, passes: int) -> None:
+        self._memory = memory_kib * _KIB
+        self._passes = passes
+        self._nobodys = self._hash(os.urandom(32))
+
+    def answer(self, request: bytes) -> str:
+        """The line that answers a line."""
+        kind, *words = request[:-1].split(b" ")  # of which one may be empty
+        values = [b64decode(word) for word in words]
+        if kind == b"hash":
+            return self._hash(values[0]).decode()
+        stored, password = values
+        if _READABLE.fullmatch(stored) is None:
+            _fits(self._nobodys, password)
+            return "unreadable"
+        return "fits" if _fits(stored, password) else "differs"
+
+    def _hash(self, password: bytes) -> bytes:
+        made = crypto_pwhash_str_alg(
+            password, self._passes, self._memory, crypto_pwhash_ALG_ARGON2ID13
         )
-        return hashed.rstrip(b"\0").decode()
-    if _READABLE.fullmatch(values[0]) is None:
-        return "unreadable"
+        return made.rstrip(b"\0")
+
+
+def _fits(stored: bytes, password: bytes) -> bool:
     try:
-        crypto_pwhash_str_verify(values[0], values[1])
+        crypto_pwhash_str_verify(stored, password)
     except InvalidkeyError:
-        return "differs"
-    return "fits"
+        return False
+    return True
 
 
 def _main() -> None:
@@ -53,9 +72,9 @@ def _main() -> None:
         signal.signal(number, signal.SIG_IGN)  # meant for the service, which then ends our input
     with suppress(OSError):
         os.nice(_NICENESS)
-    memory_kib, passes = map(int, sys.argv[1:])
+    hashing = _Hashing(*map(int, sys.argv[1:]))
     for request in sys.stdin.buffer:
-        sys.stdout.write(_answer(memory_kib, passes, request) + "\n")
+        sys.stdout.write(hashing.answer(request) + "\n")
         sys.stdout.flush()
 
 

@@ -3,18 +3,13 @@
 import asyncio
 import logging
 import os
-import queue
-import secrets
 import subprocess
 import sys
-import threading
 from base64 import b64encode
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
 from dataclasses import dataclass
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TypeVar
 
 import argon2
 
@@ -24,8 +19,10 @@ from domain.texts import MIN_PASSWORD_CODE_POINTS
 logger = logging.getLogger(__name__)
 
 _WORKER = Path(__file__).with_name("hashing_worker.py")
-
-_ResultT = TypeVar("_ResultT")
+_READ_BYTES = 65_536
+_ASKED_AHEAD = 2
+_ATTEMPTS = 2
+"""How many workers may be lost over one request: it may be what ends them."""
 
 
 class HashingBusyError(StoreUnavailableError):
@@ -57,8 +54,17 @@ class _WorkerLostError(Exception):
     """The worker ended before it answered: something killed it."""
 
 
+@dataclass(slots=True, eq=False)
+class _Job:
+    """What a worker is asked, and who waits for the answer."""
+
+    request: bytes
+    answer: asyncio.Future[str]
+    attempts: int = 0
+
+
 class _Worker:
-    """One process of ``infra/hashing_worker.py``."""
+    """One process of ``infra/hashing_worker.py``, which answers in the order it was asked."""
 
     def __init__(self, cost: HashingCost) -> None:
         parameters = map(str, (cost.memory_kib, cost.passes))
@@ -66,64 +72,77 @@ class _Worker:
             [sys.executable, "-P", str(_WORKER), *parameters],  # -P: our folder is no place to
             stdin=subprocess.PIPE,  # look the standard library's modules up
             stdout=subprocess.PIPE,
+            bufsize=0,
         )
+        self.under_way: deque[_Job] = deque()
+        self._unread = b""
 
-    def ask(self, kind: bytes, *words: bytes) -> str:
-        """Have one request answered.
+    @property
+    def output(self) -> int:
+        """The file descriptor that its answers come from."""
+        return self._process.stdout.fileno() if self._process.stdout is not None else -1
+
+    def ask(self, job: _Job) -> None:
+        """Send a request. It is short, and a pipe holds several: this does not wait.
 
         Raises:
-            _WorkerLostError: There is no answer, and there will be none.
+            _WorkerLostError: The process has ended.
         """
-        request = b" ".join([kind, *map(b64encode, words)]) + b"\n"
-        sent, received = self._process.stdin, self._process.stdout
-        if sent is None or received is None:
-            raise _WorkerLostError
         try:
-            sent.write(request)
-            sent.flush()
-            answer = received.readline()
+            if self._process.stdin is not None:
+                self._process.stdin.write(job.request)
         except OSError as error:
             raise _WorkerLostError from error
-        if not answer.endswith(b"\n"):
+        self.under_way.append(job)
+
+    def answers(self) -> list[tuple[_Job, str]]:
+        """What there is to read, each answer with its job.
+
+        Raises:
+            _WorkerLostError: There is nothing, and there will be nothing.
+        """
+        came = os.read(self.output, _READ_BYTES)
+        if not came:
             raise _WorkerLostError
-        return answer[:-1].decode()
+        *lines, self._unread = (self._unread + came).split(b"\n")
+        return [(self.under_way.popleft(), line.decode()) for line in lines]
 
     def close(self) -> None:
-        """End the process and wait for it."""
+        """Let it finish what it is at, and wait for its end."""
         self._process.communicate()
 
 
 class PasswordHashing:
     """Hashes and verifies passwords in processes that have a lower priority than this one.
 
-    A thread for each waits for the answers, so a sign-in costs the event loop next to nothing.
+    Each is asked the next before it has answered the last, so none waits for the event loop, which
+    has other things to do.
     """
 
     def __init__(
         self,
-        threads: int | None = None,
+        processes: int | None = None,
         max_waiting: int = 64,
         cost: HashingCost = HashingCost(),
     ) -> None:
-        """Start; this hashes one password in a first process, about a tenth of a second.
+        """Start a first process; it takes about a tenth of a second until it answers.
 
         Args:
-            threads: How many hash at once; None for one per processor that we may use. Each has a
-                process of 13 MB, started when it is first needed, and ``cost.memory_kib`` more.
-            max_waiting: How many may wait for a thread before ``HashingBusyError``.
+            processes: How many hash at once; None for one per processor that we may use. Each is
+                of 13 MB, started when it is first needed, and takes ``cost.memory_kib`` more.
+            max_waiting: How many may wait for them before ``HashingBusyError``.
             cost: What new hashes cost.
         """
-        threads = threads or _usable_processors()
+        self._processes = processes or _usable_processors()
         self._cost = cost
         self._parameters = argon2.PasswordHasher(
             time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=_LANES
         )
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        self._nobodys_hash = self._ask(b"hash", secrets.token_bytes(32))
-        self._places = threading.Semaphore(threads + max_waiting)
-        self._counting = threading.Lock()
+        self._workers = [_Worker(cost)]
+        self._followed_by: dict[_Worker, asyncio.AbstractEventLoop] = {}
+        self._waiting: deque[_Job] = deque()
+        self._places = self._processes + max_waiting
         self._computations = 0
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="password-hashing")
 
     @property
     def computations(self) -> int:
@@ -139,7 +158,7 @@ class PasswordHashing:
         Raises:
             HashingBusyError: Too many wait already; nothing was done.
         """
-        return await self._run(lambda: self._hash(password))
+        return await self._ask(b"hash", password.encode())
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether a password is the one that was hashed.
@@ -152,71 +171,90 @@ class PasswordHashing:
         Raises:
             HashingBusyError: Too many wait already; nothing was done.
         """
-        if stored is None:
-            await self._run(lambda: self._fits(self._nobodys_hash, password))
-            return False
-        return await self._run(lambda: self._fits(stored, password))
+        answer = await self._ask(b"verify", (stored or "").encode(), password.encode())
+        if answer == "unreadable" and stored is not None:
+            logger.error("a stored password hash cannot be read; its owner cannot sign in")
+        return answer == "fits"
 
     def needs_rehash(self, stored: str) -> bool:
         """Whether a hash has other parameters than new ones get."""
         return self._parameters.check_needs_rehash(stored)
 
     def close(self) -> None:
-        """Let the threads finish what they are at, drop what waits, end threads and processes."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        """End the processes. Whoever still waits is cancelled."""
+        for job in (*self._waiting, *(job for one in self._workers for job in one.under_way)):
+            job.answer.cancel()
+        self._waiting.clear()
+        for worker in (*self._workers,):
+            self._dismiss(worker)
 
-    async def _run(self, work: Callable[[], _ResultT]) -> _ResultT:
-        if not self._places.acquire(blocking=False):
+    async def _ask(self, kind: bytes, *words: bytes) -> str:
+        under_way = sum(len(worker.under_way) for worker in self._workers)
+        if under_way + len(self._waiting) >= self._places:
             msg = "too many passwords wait to be verified; try again in a moment"
             raise HashingBusyError(msg)
+        request = b" ".join([kind, *map(b64encode, words)]) + b"\n"
+        job = _Job(request, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        self._hand_out()
+        return await job.answer
+
+    def _hand_out(self) -> None:
+        """Give what waits to the workers, at most two each: one to do and one to go on with."""
+        while self._waiting:
+            worker = min(self._workers, key=lambda one: len(one.under_way), default=None)
+            busy = worker is None or worker.under_way
+            if worker is None or (busy and len(self._workers) < self._processes):
+                worker = _Worker(self._cost)
+                self._workers.append(worker)
+            if len(worker.under_way) >= _ASKED_AHEAD:
+                return
+            job = self._waiting.popleft()
+            if job.answer.done():  # its caller gave up
+                continue
+            self._follow(worker)
+            try:
+                worker.ask(job)
+            except _WorkerLostError:
+                worker.under_way.append(job)
+                self._lost(worker)
+
+    def _follow(self, worker: _Worker) -> None:
+        if worker not in self._followed_by:
+            loop = self._followed_by[worker] = asyncio.get_running_loop()
+            loop.add_reader(worker.output, self._answered, worker)
+
+    def _answered(self, worker: _Worker) -> None:
         try:
-            future = self._pool.submit(work)
-        except BaseException:
-            self._places.release()
-            raise
-        # The place is free when the work is done or dropped: not when its caller stops waiting.
-        future.add_done_callback(self._leave)
-        return await asyncio.wrap_future(future)
+            answers = worker.answers()
+        except _WorkerLostError:
+            self._lost(worker)
+        else:
+            for job, answer in answers:
+                self._computations += 1
+                if not job.answer.done():
+                    job.answer.set_result(answer)
+        self._hand_out()
 
-    def _leave(self, _: Future[_ResultT]) -> None:
-        self._places.release()
+    def _lost(self, worker: _Worker) -> None:
+        """Have another do what a worker that was killed did not get to."""
+        jobs = list(worker.under_way)
+        self._dismiss(worker)
+        for job in reversed(jobs):
+            job.attempts += 1
+            if job.attempts <= _ATTEMPTS:
+                self._waiting.appendleft(job)
+            elif not job.answer.done():
+                msg = "the process that hashes passwords ends at once; is there memory for it?"
+                job.answer.set_exception(HashingBusyError(msg))
 
-    def _hash(self, password: str) -> str:
-        made = self._ask(b"hash", password.encode())
-        self._count()
-        return made
-
-    def _fits(self, stored: str, password: str) -> bool:
-        secret = password.encode()
-        answer = self._ask(b"verify", stored.encode(), secret)
-        if answer == "unreadable":
-            logger.error("a stored password hash cannot be read; its owner cannot sign in")
-            self._ask(b"verify", self._nobodys_hash.encode(), secret)  # as long as for anybody
-        self._count()
-        return answer == "fits"
-
-    def _ask(self, kind: bytes, *words: bytes) -> str:
-        """Have an idle worker answer, or a new one where none is idle or the idle one was lost."""
-        try:
-            worker, is_new = self._idle.get_nowait(), False
-        except queue.Empty:
-            worker, is_new = _Worker(self._cost), True
-        try:
-            answer = worker.ask(kind, *words)
-        except _WorkerLostError as error:
-            worker.close()
-            if not is_new:
-                return self._ask(kind, *words)
-            msg = "the process that hashes passwords ends at once; is there memory for it?"
-            raise HashingBusyError(msg) from error
-        self._idle.put(worker)
-        return answer
-
-    def _count(self) -> None:
-        with self._counting:
-            self._computations += 1
+    def _dismiss(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        loop = self._followed_by.pop(worker, None)
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(worker.output)
+        worker.under_way.clear()
+        worker.close()
 
 
 def load_blocklist() -> frozenset[str]:

@@ -7,9 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import argon2
 import pytest
@@ -27,24 +27,9 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def hashing() -> Iterator[PasswordHashing]:
-    made = PasswordHashing(threads=2, cost=CHEAP)
+    made = PasswordHashing(processes=2, cost=CHEAP)
     yield made
     made.close()
-
-
-class HeldPassword(str):
-    """Stops the thread that has it hashed, at the point where its bytes are taken."""
-
-    __slots__ = ("is_being_hashed", "may_go_on")
-
-    def __init__(self) -> None:
-        self.is_being_hashed = threading.Event()
-        self.may_go_on = threading.Event()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        self.is_being_hashed.set()
-        assert self.may_go_on.wait(30)
-        return super().encode(encoding, errors)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -52,21 +37,6 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true within 30 s"
         await asyncio.sleep(0.001)
-
-
-async def until_hashed(hashing: PasswordHashing) -> None:
-    """Hash once there is room: the place is left just after the work is counted."""
-    while True:
-        try:
-            await hashing.hash(PASSWORD)
-        except HashingBusyError:
-            await asyncio.sleep(0.001)
-        else:
-            return
-
-
-def hashing_threads() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name.startswith("password-hashing")]
 
 
 def worker_processes() -> list[int]:
@@ -78,6 +48,17 @@ def worker_processes() -> list[int]:
         for pid, parent, *command in rows
         if int(parent) == os.getpid() and "hashing_worker" in "".join(command)
     ]
+
+
+@contextmanager
+def held_worker() -> Iterator[None]:
+    """Stops the only worker: what it is asked meanwhile it answers afterwards."""
+    (worker,) = worker_processes()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
 
 
 def processor_seconds_of_ended_workers() -> float:
@@ -97,7 +78,7 @@ async def test_two_hashes_of_one_password_differ(hashing: PasswordHashing) -> No
 
 
 async def test_hashes_are_argon2id_with_the_parameters_that_owasp_asks_for() -> None:
-    hashing = PasswordHashing(threads=1)
+    hashing = PasswordHashing(processes=1)
 
     stored = await hashing.hash(PASSWORD)
 
@@ -137,12 +118,12 @@ async def test_user_enumeration_an_unknown_user_costs_what_new_hashes_cost() -> 
     # Processor time, not wall time: that says little on a busy machine.
     async def cost_of_refusing(stored: str | None) -> float:
         before = processor_seconds_of_ended_workers()
-        hashing = PasswordHashing(threads=1, cost=SLOW)
+        hashing = PasswordHashing(processes=1, cost=SLOW)
         assert not await hashing.verify(stored, "wrong password")
         hashing.close()
         return processor_seconds_of_ended_workers() - before
 
-    hashing = PasswordHashing(threads=1, cost=SLOW)
+    hashing = PasswordHashing(processes=1, cost=SLOW)
     stored = await hashing.hash(PASSWORD)
     hashing.close()
 
@@ -167,8 +148,8 @@ async def test_an_unreadable_hash_fits_nothing_takes_as_long_and_is_logged(
 
 
 async def test_a_hash_with_older_parameters_needs_a_new_one_and_still_fits() -> None:
-    old = PasswordHashing(threads=1, cost=CHEAP)
-    new = PasswordHashing(threads=1, cost=HashingCost(memory_kib=128, passes=1))
+    old = PasswordHashing(processes=1, cost=CHEAP)
+    new = PasswordHashing(processes=1, cost=HashingCost(memory_kib=128, passes=1))
 
     stored = await old.hash(PASSWORD)
 
@@ -180,7 +161,7 @@ async def test_a_hash_with_older_parameters_needs_a_new_one_and_still_fits() -> 
 
 
 async def test_the_event_loop_goes_on_while_a_password_is_hashed() -> None:
-    hashing = PasswordHashing(threads=1, cost=SLOW)
+    hashing = PasswordHashing(processes=1, cost=SLOW)
     turns = 0
 
     hashed = asyncio.ensure_future(hashing.hash(PASSWORD))
@@ -193,18 +174,15 @@ async def test_the_event_loop_goes_on_while_a_password_is_hashed() -> None:
 
 
 async def test_stuffing_passwords_beyond_those_that_may_wait_are_refused_at_once() -> None:
-    hashing = PasswordHashing(threads=1, max_waiting=1, cost=CHEAP)
-    held = HeldPassword()
-    running = asyncio.ensure_future(hashing.hash(held))
-    await until(held.is_being_hashed.is_set)
-    waiting = asyncio.ensure_future(hashing.hash(PASSWORD))
-    await asyncio.sleep(0)
+    hashing = PasswordHashing(processes=1, max_waiting=3, cost=CHEAP)
+    with held_worker():
+        waiting = [asyncio.ensure_future(hashing.hash(PASSWORD)) for _ in range(4)]
+        await asyncio.sleep(0)
 
-    with pytest.raises(HashingBusyError):
-        await hashing.hash(PASSWORD)
+        with pytest.raises(HashingBusyError):
+            await hashing.hash(PASSWORD)
 
-    held.may_go_on.set()
-    await asyncio.gather(running, waiting)
+    await asyncio.gather(*waiting)
     assert await hashing.verify(await hashing.hash(PASSWORD), PASSWORD)
     hashing.close()
 
@@ -214,40 +192,58 @@ async def test_busy_is_answered_like_a_store_that_cannot_serve() -> None:
 
 
 async def test_a_caller_that_gives_up_leaves_its_place_only_when_the_work_is_done() -> None:
-    hashing = PasswordHashing(threads=1, max_waiting=0, cost=CHEAP)
-    held = HeldPassword()
-    given_up = asyncio.ensure_future(hashing.hash(held))
-    await until(held.is_being_hashed.is_set)
+    hashing = PasswordHashing(processes=1, max_waiting=0, cost=CHEAP)
+    with held_worker():
+        given_up = asyncio.ensure_future(hashing.hash(PASSWORD))
+        await asyncio.sleep(0)
 
-    given_up.cancel()
+        given_up.cancel()
 
-    with pytest.raises(asyncio.CancelledError):
-        await given_up
-    with pytest.raises(HashingBusyError):
-        await hashing.hash(PASSWORD)
-    held.may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        with pytest.raises(HashingBusyError):
+            await hashing.hash(PASSWORD)
     await until(lambda: hashing.computations == 1)
-    await until_hashed(hashing)
+    await hashing.hash(PASSWORD)
     hashing.close()
 
 
-async def test_closing_drops_what_waits_and_leaves_no_thread_and_no_process() -> None:
-    hashing = PasswordHashing(threads=1, cost=CHEAP)
-    held = HeldPassword()
-    running = asyncio.ensure_future(hashing.hash(held))
-    await until(held.is_being_hashed.is_set)
-    waiting = [asyncio.ensure_future(hashing.hash(PASSWORD)) for _ in range(3)]
-    await asyncio.sleep(0)
+async def test_a_caller_that_gives_up_before_its_turn_is_not_hashed_for() -> None:
+    hashing = PasswordHashing(processes=1, cost=CHEAP)
+    with held_worker():
+        callers = [asyncio.ensure_future(hashing.hash(PASSWORD)) for _ in range(4)]
+        await asyncio.sleep(0)
+        callers[3].cancel()
 
-    closing = asyncio.ensure_future(asyncio.to_thread(hashing.close))
-    await until(waiting[0].done)
-    held.may_go_on.set()
-    await closing
+    await asyncio.gather(*callers[:3])
 
-    outcomes = await asyncio.gather(running, *waiting, return_exceptions=True)
-    assert str(outcomes[0]).startswith("$argon2id$")
-    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[1:])
-    assert not hashing_threads()
+    await hashing.hash(PASSWORD)
+    assert hashing.computations == 4
+    hashing.close()
+
+
+async def test_each_caller_gets_the_answer_to_its_own_question() -> None:
+    hashing = PasswordHashing(processes=2, cost=CHEAP)
+    stored = [await hashing.hash(f"{PASSWORD} {number}") for number in range(8)]
+
+    fits = await asyncio.gather(
+        *(hashing.verify(stored[of], f"{PASSWORD} {to}") for of in range(8) for to in range(8))
+    )
+
+    assert fits == [of == to for of in range(8) for to in range(8)]
+    hashing.close()
+
+
+async def test_closing_cancels_who_waits_and_leaves_no_process() -> None:
+    hashing = PasswordHashing(processes=1, cost=CHEAP)
+    with held_worker():
+        waiting = [asyncio.ensure_future(hashing.hash(PASSWORD)) for _ in range(4)]
+        await asyncio.sleep(0)
+
+    hashing.close()
+
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     assert not worker_processes()
 
 
@@ -270,6 +266,35 @@ async def test_a_killed_worker_is_replaced_and_nobody_notices(hashing: PasswordH
     assert worker not in worker_processes()
 
 
+async def test_what_a_killed_worker_did_not_get_to_another_does() -> None:
+    hashing = PasswordHashing(processes=1, cost=CHEAP)
+    stored = await hashing.hash(PASSWORD)
+    (worker,) = worker_processes()
+    os.kill(worker, signal.SIGSTOP)
+    asked = [asyncio.ensure_future(hashing.verify(stored, PASSWORD)) for _ in range(4)]
+    await asyncio.sleep(0)
+
+    os.kill(worker, signal.SIGKILL)
+
+    assert await asyncio.gather(*asked) == [True] * 4
+    hashing.close()
+
+
+async def test_a_request_over_which_workers_are_lost_is_given_up() -> None:
+    hashing = PasswordHashing(processes=1, cost=CHEAP)
+    asked = asyncio.ensure_future(hashing.hash(PASSWORD))
+
+    while not asked.done():
+        for worker in worker_processes():
+            os.kill(worker, signal.SIGKILL)
+        await asyncio.sleep(0)
+
+    with pytest.raises(HashingBusyError):
+        await asked
+    assert await hashing.hash(PASSWORD)
+    hashing.close()
+
+
 async def test_a_worker_leaves_stopping_to_its_service(hashing: PasswordHashing) -> None:
     stored = await hashing.hash(PASSWORD)
     (worker,) = worker_processes()
@@ -285,7 +310,7 @@ def test_a_worker_does_not_outlive_a_killed_service() -> None:
     program = """
 import os, signal, subprocess
 from infra.password_hashing import HashingCost, PasswordHashing
-hashing = PasswordHashing(threads=1, cost=HashingCost(memory_kib=64, passes=1))
+hashing = PasswordHashing(processes=1, cost=HashingCost(memory_kib=64, passes=1))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -301,7 +326,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_hashing_takes_no_memory_of_the_service() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    hashing = PasswordHashing(threads=1, cost=HashingCost(memory_kib=400_000, passes=1))
+    hashing = PasswordHashing(processes=1, cost=HashingCost(memory_kib=400_000, passes=1))
 
     hashing.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
