@@ -31,6 +31,10 @@ GRANT SELECT, INSERT ON tree_heads TO {role};
 GRANT SELECT, INSERT, UPDATE ON tree_tiles, entry_bundles TO {role};
 GRANT SELECT, INSERT, DELETE ON snapshots, snapshot_chunks TO {role};
 GRANT DELETE ON credentials TO {role};
+GRANT SELECT (user_id), UPDATE (username, external_subject) ON rebuilt_users TO {role};
+GRANT SELECT (user_id), UPDATE (client, device_name) ON rebuilt_sessions TO {role};
+GRANT SELECT (subject_id), UPDATE (client, fact_texts) ON rebuilt_alerts TO {role};
+GRANT SELECT (subject_id), DELETE ON replaced_rows TO {role};
 GRANT SELECT ON alembic_version TO {role};
 """
 

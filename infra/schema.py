@@ -342,3 +342,46 @@ snapshot_chunks = Table(
     Column("chunk", Integer, primary_key=True, autoincrement=False),
     Column("states", LargeBinary, nullable=False),
 )
+
+
+def _rebuilt(table: Table) -> Table:
+    """Where ``table`` is folded anew, beside it; a crash of the server empties it."""
+    columns = [
+        Column(column.name, column.type, primary_key=column.primary_key) for column in table.columns
+    ]
+    return Table("rebuilt_" + table.name, metadata, *columns, prefixes=["UNLOGGED"])
+
+
+rebuilt_users = _rebuilt(users)
+rebuilt_sessions = _rebuilt(sessions)
+rebuilt_alerts = _rebuilt(alerts)
+# A family's rows, to catch up with its events.
+Index("rebuilt_sessions_family_idx", rebuilt_sessions.c.family_id)
+
+rebuild_progress = Table(
+    "rebuild_progress",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("made_by", Text, nullable=False),
+    # A snapshot: what it does not see is still to be folded.
+    Column("since", Text, nullable=False),
+    # The hash of the stream that was folded last, as long as the whole log is not.
+    Column("folded_to", BigInteger),
+    Column("complete", Boolean, nullable=False),
+    prefixes=["UNLOGGED"],
+)
+
+# What a swap replaced: the rows of each user, family or alert as they were, as text. Personal.
+replaced_rows = Table(
+    "replaced_rows",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("owner", _uuid, primary_key=True),
+    Column("subject_id", _uuid, nullable=False),
+    # How many events the log had of it then.
+    Column("version", Integer, nullable=False),
+    Column("replaced_at", _instant, nullable=False),
+    Column("rows", ARRAY(Text), nullable=False),
+    # What an erasure takes along.
+    Index("replaced_rows_subject_idx", "subject_id"),
+)

@@ -102,6 +102,7 @@ class Projection(Generic[StateT, RowT]):
         key: Its primary key; also the attribute of a row that has it.
         owner: The column that has the id of the stream's state, which may have several rows; also
             the attribute of a row or state that has it.
+        version: The column that has the version of the stream's state.
         subject: The column that has the user whose data key sealed what is personal; also the
             attribute of a state that has them.
         order: Columns that a state's rows are ordered by.
@@ -116,6 +117,7 @@ class Projection(Generic[StateT, RowT]):
     table: str
     key: str
     owner: str
+    version: str
     subject: str
     order: str
     personal: tuple[str, ...]
@@ -130,6 +132,7 @@ SESSIONS: Projection[Family, SessionRow] = Projection(
     table="sessions",
     key="session_id",
     owner="family_id",
+    version="family_version",
     subject="user_id",
     order="family_id, ordinal",
     personal=("client", "device_name"),
@@ -143,6 +146,7 @@ USER_ROWS: Projection[User, UserRow] = Projection(
     table="users",
     key="user_id",
     owner="user_id",
+    version="version",
     subject="user_id",
     order="user_id",
     personal=("username", "external_subject"),
@@ -156,6 +160,7 @@ ALERT_ROWS: Projection[Alert, AlertRow] = Projection(
     table="alerts",
     key="alert_id",
     owner="alert_id",
+    version="version",
     subject="subject_id",
     order="alert_id",
     personal=("client", "fact_texts"),
@@ -234,7 +239,7 @@ def differences(
     """
     expected = {getattr(row, projection.key): row for row in projection.rows_of(state)}
     present = {getattr(row, projection.key): row for row in found}
-    return _row_differences(projection.table, expected, present)
+    return row_differences(projection.table, expected, present)
 
 
 def damage(stream: DamagedStream) -> Difference:
@@ -252,11 +257,18 @@ def extra_row(table: str, key: str) -> Difference:
     return Difference(kind=DifferenceKind.EXTRA_ROW, table=table, key=key)
 
 
-def _row_differences(
+def row_differences(
     table: str,
     expected: Mapping[str, AnyRow],
     found: Mapping[str, AnyRow],
 ) -> list[Difference]:
+    """How rows differ from those that there should be.
+
+    Args:
+        table: Which table they are from.
+        expected: By primary key.
+        found: Likewise.
+    """
     result = []
     for key, row in expected.items():
         other = found.get(key)

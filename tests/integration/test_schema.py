@@ -77,7 +77,10 @@ def catalogue(conninfo: str) -> set[tuple[str, ...]]:
         "SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)"
         " FROM pg_constraint WHERE conrelid IN (SELECT oid FROM ours)"
     )
-    storage = "SELECT 'storage', relname::text, coalesce(reloptions::text, '') FROM ours"
+    storage = (
+        "SELECT 'storage', relname::text, relpersistence::text, coalesce(reloptions::text, '')"
+        " FROM ours"
+    )
     ours = (
         "WITH ours AS (SELECT * FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         " AND relkind = 'r' AND relname <> 'alembic_version')"
@@ -105,10 +108,11 @@ async def test_the_services_role_has_what_the_api_needs_and_no_more(owner_connin
     assert set(granted) <= set(metadata.tables)
     assert granted["tree_heads"] == "INSERT SELECT"
     # What the detector keeps, and snapshots, are no record of anything; who is erased keeps no
-    # password.
+    # password, and nothing that a rebuild replaced.
     can_delete = {name for name, each in granted.items() if "DELETE" in each}
     detector_tables = {name for name in metadata.tables if name.startswith("detector_")}
-    assert can_delete == detector_tables | {"snapshots", "snapshot_chunks", "credentials"}
+    others = {"snapshots", "snapshot_chunks", "credentials", "replaced_rows"}
+    assert can_delete == detector_tables | others
     assert all("TRUNCATE" not in each and "TRIGGER" not in each for each in granted.values())
 
 

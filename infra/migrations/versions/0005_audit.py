@@ -41,6 +41,30 @@ CREATE TABLE snapshot_chunks (
     PRIMARY KEY (snapshot_id, kind, chunk)
 );
 ALTER TABLE users ADD COLUMN erased_at timestamptz;
+CREATE UNLOGGED TABLE rebuilt_users AS TABLE users WITH NO DATA;
+ALTER TABLE rebuilt_users ADD PRIMARY KEY (user_id);
+CREATE UNLOGGED TABLE rebuilt_sessions AS TABLE sessions WITH NO DATA;
+ALTER TABLE rebuilt_sessions ADD PRIMARY KEY (session_id);
+CREATE INDEX rebuilt_sessions_family_idx ON rebuilt_sessions (family_id);
+CREATE UNLOGGED TABLE rebuilt_alerts AS TABLE alerts WITH NO DATA;
+ALTER TABLE rebuilt_alerts ADD PRIMARY KEY (alert_id);
+CREATE UNLOGGED TABLE rebuild_progress (
+    table_name text PRIMARY KEY,
+    made_by    text NOT NULL,
+    since      text NOT NULL,
+    folded_to  bigint,
+    complete   boolean NOT NULL
+);
+CREATE TABLE replaced_rows (
+    table_name  text NOT NULL,
+    owner       uuid NOT NULL,
+    subject_id  uuid NOT NULL,
+    version     integer NOT NULL,
+    replaced_at timestamptz NOT NULL,
+    rows        text[] NOT NULL,
+    PRIMARY KEY (table_name, owner)
+);
+CREATE INDEX replaced_rows_subject_idx ON replaced_rows (subject_id);
 """
 
 
@@ -53,5 +77,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them; the tree can be built anew, heads that others saved stay as good as they were."""
+    op.execute("DROP TABLE replaced_rows, rebuild_progress")
+    op.execute("DROP TABLE rebuilt_alerts, rebuilt_sessions, rebuilt_users")
     op.execute("ALTER TABLE users DROP COLUMN erased_at")
     op.execute("DROP TABLE snapshot_chunks, snapshots, tree_heads, entry_bundles, tree_tiles")
