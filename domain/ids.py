@@ -43,6 +43,10 @@ DETECTION_POLICY_STREAM = Stream("policy-detection")
 """The stream that holds every change to the detection policy."""
 IMPORTS_STREAM = Stream("policy-imports")
 """The stream that holds which earlier sign-ins the detector was taught."""
+SNAPSHOTS_STREAM = Stream("audit-snapshots")
+"""The stream that holds which snapshots were taken."""
+REVEALS_STREAM = Stream("audit-reveals")
+"""The stream that holds whose personal data auditors had opened."""
 
 
 def parse_uuid(text: str) -> str | None:

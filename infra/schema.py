@@ -8,7 +8,6 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
-    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -327,17 +326,19 @@ snapshots = Table(
     Column("position", BigInteger, nullable=False),
     Column("latest_at", _instant, nullable=False),
     Column("taken_at", _instant, nullable=False),
+    # Of the event that announced it: what is used of a snapshot is checked against that.
+    Column("version", Integer, nullable=False),
+    Column("format", SmallInteger, nullable=False),
+    # SHA-256 of each chunk, by kind and number.
+    Column("digests", LargeBinary, nullable=False),
 )
 
+# Chunks come before the row of their snapshot: one transaction for all of them would hold back the
+# tail of the log.
 snapshot_chunks = Table(
     "snapshot_chunks",
     metadata,
-    Column(
-        "snapshot_id",
-        _uuid,
-        ForeignKey("snapshots.snapshot_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    Column("snapshot_id", _uuid, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("chunk", Integer, primary_key=True, autoincrement=False),
     Column("states", LargeBinary, nullable=False),

@@ -17,6 +17,7 @@ from infra.signing_key_set import NoSigningKeyError
 from infra.signing_keys import UnknownSigningKeyError
 from sessiontrail.commands import (
     alerts,
+    audit,
     demo,
     detect,
     events,
@@ -58,6 +59,7 @@ app.add_typer(service_keys.app, name="service-keys")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(projections.app, name="projections")
 app.add_typer(events.app, name="events")
+app.add_typer(audit.app, name="audit")
 app.add_typer(rules.app, name="rules")
 app.add_typer(world.app, name="world")
 

@@ -31,10 +31,13 @@ CREATE TABLE snapshots (
     transaction_id xid8 NOT NULL,
     position       bigint NOT NULL,
     latest_at      timestamptz NOT NULL,
-    taken_at       timestamptz NOT NULL
+    taken_at       timestamptz NOT NULL,
+    version        integer NOT NULL,
+    format         smallint NOT NULL,
+    digests        bytea NOT NULL
 );
 CREATE TABLE snapshot_chunks (
-    snapshot_id uuid NOT NULL REFERENCES snapshots ON DELETE CASCADE,
+    snapshot_id uuid NOT NULL,
     kind        text NOT NULL,
     chunk       integer NOT NULL,
     states      bytea NOT NULL,
