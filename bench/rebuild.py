@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.environment import Bench
 from infra.key_files import load_key_ring
 from infra.postgres import create_engine
-from infra.projection_store import rebuild_projections
+from infra.projection_swap import rebuild_projections
 from infra.sealing import DataKeys
 
 

@@ -6,8 +6,17 @@ unique index keeps, so that PostgreSQL may choose between that index and a sort,
 has a say in it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -30,31 +39,60 @@ AnyProjection = Projection[Any, Any]
 PROJECTIONS: tuple[AnyProjection, ...] = (USER_ROWS, SESSIONS, ALERT_ROWS)
 """In the order that everybody locks in."""
 
-EVERYTHING = "1:1:"
-"""A snapshot that sees no transaction: what happened since is the whole log."""
+KnownStates = Callable[[AnyProjection, Iterable[StoredEvent]], Awaitable[Mapping[str, Any]]]
+"""The states that events' streams had before them, by id; Any: of the projection."""
 
 _BATCH = 2_000
-_OUT_OF_RANGE = datetime.min.replace(tzinfo=UTC)
+OUT_OF_RANGE = datetime.min.replace(tzinfo=UTC)
+"""Read in the place of what Python has no ``datetime`` for."""
 
-_EVENTS = """
-SELECT stream, version, type, schema_version, occurred_at, convert_to(data::text, 'UTF8'),
-       event_id::text, personal
-  FROM events
- WHERE starts_with(stream, %(prefix)s)
-   AND transaction_id >= pg_snapshot_xmin(%(since)s::pg_snapshot)
-   AND NOT pg_visible_in_snapshot(transaction_id, %(since)s::pg_snapshot)
- ORDER BY hashtextextended(stream, 0), version
+
+EVENTS = """
+SELECT e.stream, e.version, e.type, e.schema_version, e.occurred_at,
+       convert_to(e.data::text, 'UTF8'), e.event_id::text, e.personal
+  FROM events e
+ WHERE starts_with(e.stream, %(prefix)s)
 """
+"""What a fold needs of the events of one kind of stream; conditions may follow."""
 
-_ANY_PREFIX = " OR ".join("starts_with(stream, %s)" for _ in PROJECTIONS)
-_COUNT = f"SELECT count(*) FROM events WHERE {_ANY_PREFIX}"  # noqa: S608 (ours)
+SINCE = """
+   AND e.transaction_id >= pg_snapshot_xmin(%(since)s::pg_snapshot)
+   AND NOT pg_visible_in_snapshot(e.transaction_id, %(since)s::pg_snapshot)
+"""
+"""... and that a snapshot does not see."""
+
+_ORDER = " ORDER BY hashtextextended(e.stream, 0), e.version"
+_ANY_PREFIX = " OR ".join(f"starts_with(e.stream, %(_{each.table})s)" for each in PROJECTIONS)
+_COUNT = f"SELECT count(*) FROM events e WHERE ({_ANY_PREFIX})"  # noqa: S608 (ours)
 
 _WRAPPED_KEYS = """
 SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])
 """
 
-_ROWS = "SELECT {columns} FROM {table} WHERE {owner} = ANY(%s::uuid[]) ORDER BY {order}"
-_REBUILT_ROWS = _ROWS.replace("{table}", "rebuilt_{table}")
+ROWS = "SELECT {columns} FROM {table} WHERE {owner} = ANY(%s::uuid[]) ORDER BY {order}"
+"""Rows of some owners, for ``rows_of_owners``."""
+
+
+async def _nothing_known(_: AnyProjection, __: Iterable[StoredEvent]) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which events are folded, and onto what.
+
+    Attributes:
+        query: ``EVENTS``, with conditions.
+        parameters: Of the conditions.
+        known: Has the states that the streams had before.
+    """
+
+    query: str = EVENTS
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    known: KnownStates = _nothing_known
+
+
+WHOLE_LOG = Part()
 
 
 class _AnyInstant(TimestamptzBinaryLoader):
@@ -64,7 +102,7 @@ class _AnyInstant(TimestamptzBinaryLoader):
         try:
             return super().load(data)
         except psycopg.DataError:
-            return _OUT_OF_RANGE
+            return OUT_OF_RANGE
 
 
 @asynccontextmanager
@@ -105,10 +143,20 @@ async def name_of_snapshot(reader: Connection) -> str:
     return str(await scalar(reader, "SELECT pg_current_snapshot()::text"))
 
 
-async def counter(reader: Connection, progress: Progress) -> Callable[[int], None]:
-    """Adds up how many events were folded, and tells."""
-    prefixes = [projection.rules.prefix for projection in PROJECTIONS]
-    total: int = await scalar(reader, _COUNT, prefixes)
+async def counter(
+    reader: Connection, progress: Progress, since: str | None = None
+) -> Callable[[int], None]:
+    """Adds up how many events were folded, and tells.
+
+    Args:
+        reader: From ``snapshot``.
+        progress: Is told.
+        since: A snapshot's text: what it does not see is folded; None for the whole log.
+    """
+    prefixes = {"_" + projection.table: projection.rules.prefix for projection in PROJECTIONS}
+    query = _COUNT if since is None else _COUNT + SINCE
+    cursor = await reader.execute(query.encode(), prefixes | {"since": since})
+    total: int = (await cursor.fetchall())[0][0]
     done = 0
 
     def counted(events: int) -> None:
@@ -124,40 +172,37 @@ async def folded(
     projection: AnyProjection,
     data_keys: DataKeys,
     counted: Callable[[int], None],
-    *,
-    since: str = EVERYTHING,
-    builder: Connection | None = None,
+    part: Part = WHOLE_LOG,
 ) -> AsyncGenerator[list[Any], None]:
-    """Fold what happened since a snapshot.
+    """Fold events of one kind of stream.
 
     Args:
         reader: From ``snapshot``.
         projection: What to fold.
         data_keys: Opens the subjects' data keys.
         counted: Told how many events were folded, after each piece.
-        since: A snapshot's text: what it does not see is folded.
-        builder: Has the rebuilt table whose states are folded onto.
+        part: Which events.
 
     Yields:
-        States, their personal data opened, and ``DamagedStream`` for those that there are not.
+        States, their personal data opened, and ``DamagedStream`` for those that there are not; in
+        the order of the streams' hashes.
 
     Raises:
         UnknownEventError: A newer build wrote to the log.
     """
     fold = Fold(projection.rules)
     async with reader.cursor("events") as cursor:
-        parameters = {"prefix": projection.rules.prefix, "since": since}
-        await cursor.execute(_EVENTS, parameters, binary=True)
+        parameters = {"prefix": projection.rules.prefix, **part.parameters}
+        await cursor.execute((part.query + _ORDER).encode(), parameters, binary=True)
         while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
-            known = {} if builder is None else await _known(builder, projection, records)
-            ended = list(fold.feed(records, known))
+            ended = list(fold.feed(records, await part.known(projection, records)))
             counted(len(records))
             yield await _opened(reader, projection, data_keys, ended)
     yield await _opened(reader, projection, data_keys, list(fold.finish()))
 
 
 async def rows_of_owners(
-    connection: Connection, projection: AnyProjection, owners: Iterable[str], query: str = _ROWS
+    connection: Connection, projection: AnyProjection, owners: Iterable[str], query: str = ROWS
 ) -> dict[str, list[Any]]:
     """Rows of the projection's table by owner, in order.
 
@@ -173,30 +218,33 @@ async def rows_of_owners(
     return rows
 
 
+def owners_of(projection: AnyProjection, events: Iterable[StoredEvent]) -> set[str]:
+    """The ids of the states that events belong to."""
+    return {event[0].removeprefix(projection.rules.prefix) for event in events}
+
+
 def statement(template: str, projection: AnyProjection) -> bytes:
     """SQL about a projection's table, from a template that names the table's parts."""
     columns = projection.row.__struct_fields__
+    kept = "CASE WHEN k.subject_id IS NOT NULL THEN r.{0} END"
     return template.format(
         table=projection.table,
         key=projection.key,
         owner=projection.owner,
+        version=projection.version,
+        prefix=projection.rules.prefix,
         order=projection.order,
         subject=projection.subject,
         personal=", ".join(projection.personal),
         forgotten=", ".join(f"{column} = NULL" for column in projection.personal),
         columns=", ".join(columns),
+        put=", ".join(
+            kept.format(each) if each in projection.personal else "r." + each for each in columns
+        ),
+        recalled=", ".join(f"(x.r).{column}" for column in columns),
         ours=", ".join("r." + column for column in columns),
         theirs=", ".join("t." + column for column in columns),
     ).encode()
-
-
-async def _known(
-    builder: Connection, projection: AnyProjection, events: Iterable[StoredEvent]
-) -> dict[str, Any]:
-    """The states that the rebuilt table has of these events' streams."""
-    owners = {event[0].removeprefix(projection.rules.prefix) for event in events}
-    rows = await rows_of_owners(builder, projection, owners, _REBUILT_ROWS)
-    return {owner: projection.state_of(rows[owner]) for owner in rows}
 
 
 async def _opened(

@@ -18,8 +18,13 @@ from domain.refusals import Refusal
 from infra.alert_commands import PostgresAlertCommands
 from infra.ids import new_uuid
 from infra.postgres import create_engine
+from infra.projection_build import build_projections
+from infra.projection_compare import Comparison, compare_projections
 from infra.projection_folds import Progress
-from infra.projection_store import Rebuilt, rebuild_projections, verify_projections
+from infra.projection_leftovers import PERSONAL_LEFTOVERS
+from infra.projection_rollback import RolledBack, rollback_projections
+from infra.projection_store import verify_projections
+from infra.projection_swap import Rebuilt, rebuild_projections, swap_projections
 from infra.refresh_lanes import RefreshLanes
 from infra.sealing import DataKeys
 from projections.comparison import Difference
@@ -110,6 +115,28 @@ class World:
     async def rebuild(self, progress: Progress = no_progress) -> dict[str, Rebuilt]:
         rebuilt = await rebuild_projections(self.owner, self.data_keys, progress)
         return {each.table: each for each in rebuilt}
+
+    async def build(self, progress: Progress = no_progress) -> int:
+        return await build_projections(self.owner, self.data_keys, progress)
+
+    async def compare(self, progress: Progress = no_progress, shown: int = 20) -> Comparison:
+        return await compare_projections(self.owner, self.data_keys, progress, shown)
+
+    async def swap(self, progress: Progress = no_progress) -> dict[str, Rebuilt]:
+        swapped = await swap_projections(self.owner, self.data_keys, progress)
+        return {each.table: each for each in swapped}
+
+    async def rollback(self, progress: Progress = no_progress) -> dict[str, RolledBack]:
+        rolled_back = await rollback_projections(self.owner, self.data_keys, progress)
+        return {each.table: each for each in rolled_back}
+
+    def rows_beside(self) -> dict[str, int]:
+        """How many rows rebuilds have left beside the tables, by table, where there are any."""
+        counts = {
+            table: len(self.sql(f"SELECT 1 FROM {table}"))
+            for table in ("rebuild_progress", *PERSONAL_LEFTOVERS)
+        }
+        return {table: count for table, count in counts.items() if count}
 
     async def refresh(self, session: SignedIn, times: int = 1) -> SignedIn:
         token = session.token

@@ -10,12 +10,9 @@ import pytest
 from domain.ports import StoreUnavailableError
 from domain.refresh_token import RefreshToken
 from infra.postgres import create_engine
-from infra.projection_store import (
-    DamagedLogError,
-    NotTheOwnerError,
-    Rebuilt,
-    rebuild_projections,
-)
+from infra.projection_build import DamagedLogError
+from infra.projection_swap import Rebuilt, rebuild_projections
+from infra.rebuild_session import NotTheOwnerError
 from infra.refresh_lanes import RefreshLanes
 from infra.sealing import DataKeys
 from tests.equivalence import assert_rows_are_folds
@@ -120,7 +117,7 @@ async def test_the_tables_stay_the_same_tables_and_the_service_goes_on_with_them
 ) -> None:
     look = """
         SELECT c.oid, c.relname, c.relacl::text, c.reloptions::text FROM pg_class c
-         WHERE c.relname ~ '^(sessions|users|rebuilt)' ORDER BY c.relname
+         WHERE c.relname ~ '^(sessions|users|alerts)' ORDER BY c.relname
     """
     before = world.sql(look)
     world.sql("UPDATE sessions SET generation = 1000")
@@ -278,7 +275,7 @@ async def test_a_damaged_log_is_not_folded_into_the_tables(world: World, session
         await world.rebuild()
 
     assert world.tables() == before
-    await until(lambda: world.sql("SELECT FROM pg_class WHERE relname ~ '^rebuilt'") == [])
+    assert world.rows_beside() == {}
 
 
 async def test_a_log_that_gives_two_families_one_session_is_a_damaged_one(
