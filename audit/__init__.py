@@ -1,4 +1,5 @@
-"""The audit: replay, Merkle log, proofs, export, erasure. Empty so far; the log it reads is there.
+"""The audit: replay, the Merkle tree over the log, proofs, verification and exports.
 
-Belongs here: pure functions over recorded events. Does not: I/O. Imports domain only.
+Belongs here: pure functions, and loops over ports that infra implements. Does not: SQL, files,
+HTTP. Imports domain only.
 """
