@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
@@ -210,3 +211,11 @@ def meanwhile(work: Callable[[], Coroutine[object, object, None]]) -> Progress:
                 raise faults[0]
 
     return progress
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that the database tells, for half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true within 30 s"
+        await asyncio.sleep(0.005)

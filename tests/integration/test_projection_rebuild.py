@@ -1,8 +1,7 @@
 """Rebuilding ``sessions`` and ``users``: from a log that is written to meanwhile."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
@@ -23,6 +22,7 @@ from tests.integration.projection_world import (
     no_progress,
     open_world,
     some_lives,
+    until,
 )
 
 
@@ -36,13 +36,6 @@ async def world(conninfo: str, owner_conninfo: str, data_keys: DataKeys) -> Asyn
 async def session(world: World) -> SignedIn:
     """Ada's: she has another, and there are a few other lives."""
     return await some_lives(world)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true within 30 s"
-        await asyncio.sleep(0.005)
 
 
 async def test_a_database_that_was_right_is_not_written_to(world: World, session: SignedIn) -> None:
