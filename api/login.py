@@ -7,7 +7,7 @@ from api.attempts import PasswordAttempt, rehash_if_old
 from api.backend_clients import client_told_by
 from api.fast import PROBLEMS, answered_with, client_reader
 from api.ports import Services
-from api.problems import ProblemError, ProblemKind, problem_of
+from api.problems import ProblemError, ProblemKind
 from api.requests import (
     ACCEPT_CH,
     device_key,
@@ -91,7 +91,8 @@ async def login(
     )
     if isinstance(opened, Refusal):
         await attempt.failed()
-        raise problem_of(opened)
+        # Disabled, erased or with another password since the check: told apart by nobody outside.
+        raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
     services.telemetry.login("accepted")
     answer = opening.answer(opened, 200, fresh_device)
     return answered_with(answer, {"Accept-CH": ACCEPT_CH})

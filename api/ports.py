@@ -18,6 +18,7 @@ from domain.detection_policy_decisions import (
     DetectionPolicyDecision,
     RuleParameters,
 )
+from domain.erasure import Erasure
 from domain.events.envelope import Cause
 from domain.histories import History
 from domain.ids import AlertId, CorrelationId, FamilyId, SessionId, Stream, UserId
@@ -27,6 +28,7 @@ from domain.rate_limiting import RateLimiter
 from domain.refresh_token import TokenKeys
 from domain.refusals import Refusal
 from domain.service_keys import ServiceKey
+from domain.user import EraseUser
 
 
 class AccessTokens(Protocol):
@@ -188,6 +190,14 @@ class AlertFeed(Protocol):
         ...
 
 
+class Erasures(Protocol):
+    """Erases persons."""
+
+    async def erase(self, user_id: UserId, command: EraseUser, cause: Cause) -> Erasure | Refusal:
+        """Erase a person; what was done, or why it was refused. Twice is no error."""
+        ...
+
+
 class Histories(Protocol):
     """Reads streams as people do, personal parts open."""
 
@@ -277,6 +287,7 @@ class Services:
     alert_queries: AlertQueries
     alert_feed: AlertFeed
     histories: Histories
+    erasures: Erasures
     detection_policies: DetectionPolicies
     rulebook: Rulebook
     limits: RateLimiter

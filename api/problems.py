@@ -108,6 +108,7 @@ _REFUSALS: dict[Refusal, ProblemKind] = {
     Refusal.UNKNOWN_ALERT: ProblemKind.NOT_FOUND,
     Refusal.ALERT_RESOLVED: ProblemKind.CONFLICT,
     Refusal.SUBJECT_ERASED: ProblemKind.CONFLICT,
+    Refusal.REASON_NAMES_USER: ProblemKind.INVALID_INPUT,
     Refusal.UNKNOWN_RULE: ProblemKind.NOT_FOUND,
     Refusal.INVALID_SETTING: ProblemKind.INVALID_INPUT,
     Refusal.UNKNOWN_ENTRY: ProblemKind.NOT_FOUND,

@@ -162,7 +162,8 @@ def _personal(event: RecordedEvent, finding: Finding) -> Personal | None:
         for fact in finding.facts
         if fact.value or fact.usual
     }
-    client = opened.client if opened is not None else None
+    # What seals an alert about many is no one person's key: no client of theirs belongs there.
+    client = opened.client if opened is not None and finding.user_id is not None else None
     networks = opened.networks if opened is not None else None
     if not texts and client is None and networks is None:
         return None

@@ -63,7 +63,7 @@ def crowd_keys(seen: Observation) -> list[Key]:
     match seen.kind:
         case Kind.SIGN_IN:
             keys.extend((Scope.FEATURE, key) for key in features_of(seen).keys)
-            keys.extend((_TOTAL, _SPRAY, _source_key(seen.network.prefix)))
+            keys.extend((_TOTAL, _SPRAY, _source_key(seen.names.network)))
             keys.append((Scope.ACCOUNT, str(seen.user_id)))
         case Kind.SIGN_IN_FAILURES if seen.failures is not None:
             keys.extend((_TOTAL, _SPRAY))
@@ -72,7 +72,7 @@ def crowd_keys(seen: Observation) -> list[Key]:
             keys.extend((Scope.ACCOUNT, account) for account, _ in seen.failures.accounts)
         case Kind.FOUND:
             keys.append((Scope.ORIGIN, origin_key(seen)))
-            keys.append(_source_key(seen.network.prefix))
+            keys.append(_source_key(seen.names.network))
         case _:
             pass
     return keys
@@ -80,7 +80,7 @@ def crowd_keys(seen: Observation) -> list[Key]:
 
 def origin_key(seen: Observation) -> str:
     """A network and a device: the device cookie where there is one, else the signature."""
-    return f"{seen.network.prefix}|{seen.client.device_key or seen.device.signature}"
+    return seen.names.origin
 
 
 def take_in(memory: Memory, seen: Observation) -> tuple[CrowdContext | None, CrowdSighting | None]:
@@ -113,7 +113,7 @@ def _source_key(source: str | None) -> Key:
 
 
 def _sign_in(memory: Memory, seen: Observation) -> CrowdContext:
-    user, now, prefix = str(seen.user_id), seen.second, seen.network.prefix
+    user, now, prefix = str(seen.user_id), seen.second, seen.names.network
     source_key, account_key = _source_key(prefix), (Scope.ACCOUNT, user)
     source = memory.get(source_key, SourceState) or SourceState()
     account = memory.get(account_key, AccountState) or AccountState()
@@ -129,6 +129,7 @@ def _sign_in(memory: Memory, seen: Observation) -> CrowdContext:
         source_users=source.users(now),
         is_sprayed_from=spray.sources.of(prefix or "?", now) > 0
         and is_spraying(spray, spray.sign_ins(counts.total), now, SPRAYING),
+        user_id=seen.user_id,
     )
     homes = with_seen(account.homes, prefix or "?", now, _HOMES)
     if homes is not account.homes:
@@ -299,7 +300,7 @@ def _found(memory: Memory, seen: Observation) -> CrowdSighting:
     users = ((str(seen.user_id), seen.second), *others[: _ORIGIN_USERS - 1])
     origin = OriginState(users)
     memory.put(key, origin)
-    source = memory.get(_source_key(seen.network.prefix), SourceState)
+    source = memory.get(_source_key(seen.names.network), SourceState)
     return CrowdSighting(seen, source, origin=origin)
 
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from detector.features import FeatureCounts
+from domain.ids import UserId
 
 
 class CrowdContext(msgspec.Struct, frozen=True):
@@ -17,6 +18,7 @@ class CrowdContext(msgspec.Struct, frozen=True):
         source_accounts: On how many accounts, a few on each.
         source_users: About how many users have signed in from its network lately.
         is_sprayed_from: Whether its network takes part in a spray that is going on.
+        user_id: Who signed in; their erasure takes it along.
     """
 
     counts: FeatureCounts
@@ -27,3 +29,4 @@ class CrowdContext(msgspec.Struct, frozen=True):
     source_accounts: int = 0
     source_users: int = 0
     is_sprayed_from: bool = False
+    user_id: UserId | None = None

@@ -19,7 +19,6 @@ TOTAL = "all"
 _REMEMBERED = (16, 12, 12, 16, 12, 8, 4)
 """How many values of each level a user is remembered with. Each has its own room: a telephone with
 a new address every day does not push out the country that its owner was in last summer."""
-_IPV6 = 6
 
 
 class FeatureState(msgspec.Struct, frozen=True, array_like=True):
@@ -91,18 +90,17 @@ def features_of(seen: Observation) -> Features:
 
     An IPv6 address counts as its /64, which is what an IPv4 address is: one line's.
     """
-    network, device = seen.network, seen.device
-    ip = network.prefix if network.version == _IPV6 else seen.client.ip
+    network, device, names = seen.network, seen.device, seen.names
     return Features(
         (
-            f"ip:{ip or '?'}",
+            f"ip:{names.address}",
             f"asn:{network.asn}"
             if network.asn is not None
             else f"range:{range_of(network.prefix)}",
             f"country:{network.country or '?'}",
         ),
         (
-            f"ua:{_shortened(seen.client.user_agent or '?')}",
+            f"ua:{_shortened(names.agent)}",
             f"browser:{device.browser or '?'} {device.browser_version or '?'}",
             f"os:{device.platform or '?'} {device.platform_version or '?'}",
             f"form:{device.form}",

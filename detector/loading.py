@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from detector.crowd_context import CrowdContext
 from detector.memory import Key, Memory, Scope, State, decode_state, encode_state
 from detector.ports import States
 from detector.profile import FamilyTrace
@@ -51,15 +52,18 @@ async def save(store: States, memory: Memory) -> None:
 def _stored(key: Key, state: State | None) -> StoredState:
     scope, name = key
     encoded = None if state is None else encode_state(state)
-    return StoredState((int(scope), name), _subject(scope, name, state), encoded)
+    return StoredState((int(scope), name), subject_of(key, state), encoded)
 
 
-def _subject(scope: Scope, key: str, state: State | None) -> UserId | None:
-    """Whose erasure takes a state along."""
+def subject_of(key: Key, state: State | None) -> UserId | None:
+    """Whose erasure takes a state along; None where it is about no one user."""
+    scope, name = key
     match scope:
         case Scope.PROFILE | Scope.ACCOUNT:
-            return UserId(key)
+            return UserId(name)
         case Scope.TRACE if isinstance(state, FamilyTrace):
+            return state.user_id
+        case Scope.CONTEXT if isinstance(state, CrowdContext):
             return state.user_id
         case _:
             return None

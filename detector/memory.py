@@ -5,7 +5,7 @@ before, and writes those that were replaced after, in one transaction with its c
 player and the back-test keep everything in this dict.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from enum import IntEnum
 from types import MappingProxyType
@@ -133,6 +133,10 @@ class Memory:
         """Take in states that were loaded later; those at hand stay."""
         for key, state in loaded.items():
             self._states.setdefault(key, state)
+
+    def of(self, scopes: Collection[Scope]) -> list[tuple[Key, State]]:
+        """The states of some scopes that are at hand."""
+        return [(key, state) for key, state in self._states.items() if key[0] in scopes]
 
     def missing(self, keys: Iterable[Key]) -> set[Key]:
         """Those of the keys that nothing is at hand for."""

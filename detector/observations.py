@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from detector.crowd_names import CrowdNames, crowd_names, in_clear
 from domain.client import ClientContext
 from domain.detection import Response, Verdict
 from domain.evidence import UNKNOWN_DEVICE, UNKNOWN_NETWORK, Device, Network
@@ -37,6 +38,8 @@ class Kind(StrEnum):
     """Failed sign-ins from one source, counted over a window."""
     FOUND = "found"
     """A rule found something about a user: an alert, as the crowd sees it."""
+    ERASED = "erased"
+    """The user was forgotten, and is to be forgotten here."""
     VERDICT = "verdict"
     """An analyst or the user said what an alert was."""
 
@@ -45,7 +48,8 @@ class Failures(msgspec.Struct, frozen=True):
     """Failed sign-ins from one source within a window.
 
     Attributes:
-        source: The network that they came from; None where several are counted together.
+        source: The network that they came from, by its name among many (``CrowdNames``); None
+            where several are counted together.
         total: How many.
         unknown: How many on names that nobody has.
         accounts: The accounts most tried, and how often.
@@ -77,6 +81,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         rule: For ``FOUND``: the rule that spoke.
         response: For ``FOUND``: what is done about it.
         verdict: For ``VERDICT``.
+        concealed: What the client is called where many are counted, if not by what it tells.
     """
 
     kind: Kind
@@ -93,3 +98,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     rule: str | None = None
     response: Response | None = None
     verdict: Verdict | None = None
+    concealed: CrowdNames | None = None
+
+    @property
+    def names(self) -> CrowdNames:
+        """What the client is called where many are counted."""
+        if self.concealed is not None:
+            return self.concealed
+        return crowd_names(self.client, self.network, self.device, in_clear)

@@ -85,4 +85,4 @@ def _group(subject: Subject, seen: Observation) -> str:
         case Subject.USER:
             return f"user:{seen.user_id}"
         case Subject.CROWD:
-            return f"source:{seen.failures.source if seen.failures else seen.network.prefix}"
+            return f"source:{seen.failures.source if seen.failures else seen.names.network}"

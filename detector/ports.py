@@ -7,6 +7,7 @@ from typing import Protocol
 from domain.detection_policy import DetectionPolicy
 from domain.detection_work import AlertChange, Reacted, Reaction, Stage, StateKey, StoredState
 from domain.events.envelope import RecordedEvent
+from domain.ids import UserId
 
 
 class States(Protocol):
@@ -30,6 +31,14 @@ class Work(States, Protocol):
     @property
     def events(self) -> Sequence[RecordedEvent]:
         """In order; personal parts open where their keys still exist, else sealed."""
+        ...
+
+    async def forget(self, user_id: UserId, scopes: Collection[int]) -> None:
+        """Drop the states of some scopes that are about one user."""
+        ...
+
+    async def naming(self, user_id: UserId, scope: int) -> Sequence[str]:
+        """Keys of the states of a scope that name a user among others."""
         ...
 
     async def policy(self) -> DetectionPolicy:

@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 from typing import assert_never
 
+from detector.crowd_names import Conceal, CrowdNames, crowd_names, in_clear
 from detector.observations import NO_CLIENT, Failures, Kind, Observation
 from domain.client import ClientContext
 from domain.detection import Verdict
@@ -23,10 +24,16 @@ from domain.events.families import (
 from domain.events.personal import Personal
 from domain.events.registry import Event
 from domain.events.sign_in_failures import SignInFailuresCounted
-from domain.evidence import DeviceReader, NetworkLookup
+from domain.events.users import UserErased
+from domain.evidence import Device, DeviceReader, Network, NetworkLookup
 from domain.ids import SYSTEM_SUBJECT, FamilyId, Stream
 
-_OF_CROWD: tuple[type[Event], ...] = (SessionStarted, SignInFailuresCounted, AlertRaised)
+_OF_CROWD: tuple[type[Event], ...] = (
+    SessionStarted,
+    SignInFailuresCounted,
+    AlertRaised,
+    UserErased,
+)
 _OF_USERS: tuple[type[Event], ...] = (
     SessionStarted,
     RefreshTokenRotated,
@@ -38,6 +45,7 @@ _OF_USERS: tuple[type[Event], ...] = (
     SessionExpired,
     FamilyRevoked,
     AlertResolved,
+    UserErased,
 )
 _FAMILY = "family-"
 
@@ -56,10 +64,19 @@ def types_of(stage: Stage) -> tuple[type[Event], ...]:
 class EventReader:
     """Makes observations of events, with what the look-ups tell of their clients."""
 
-    def __init__(self, devices: DeviceReader, networks: NetworkLookup) -> None:
-        """Look devices and networks up with these."""
+    def __init__(
+        self, devices: DeviceReader, networks: NetworkLookup, conceal: Conceal = in_clear
+    ) -> None:
+        """Look up with these.
+
+        Args:
+            devices: Devices.
+            networks: Networks.
+            conceal: Names for what is counted over many users.
+        """
         self._devices = devices
         self._networks = networks
+        self._conceal = conceal
 
     def read(self, recorded: RecordedEvent) -> Observation | None:
         """The observation that an event is; None for one that says nothing to rules.
@@ -74,6 +91,8 @@ class EventReader:
                 return self._found(recorded, event)
             case AlertResolved():
                 return _of_user(recorded, Kind.VERDICT, event.family_id, event.verdict)
+            case UserErased():
+                return _of_user(recorded, Kind.ERASED, None)
             case SessionEnded() | SessionExpired() | FamilyRevoked():
                 return _of_user(recorded, Kind.ENDED, _family_of(recorded.stream))
             case _:
@@ -88,6 +107,7 @@ class EventReader:
         current: int,
     ) -> Observation:
         client = _client_of(recorded)
+        network, device = self._networks.network(client.ip), self._devices.device(client)
         return Observation(
             kind=kind,
             second=recorded.occurred_at.timestamp(),
@@ -97,8 +117,9 @@ class EventReader:
             generation=presented,
             current_generation=current,
             client=client,
-            network=self._networks.network(client.ip),
-            device=self._devices.device(client),
+            network=network,
+            device=device,
+            concealed=self._names(client, network, device) if kind is Kind.SIGN_IN else None,
         )
 
     def _failures(self, recorded: RecordedEvent, event: SignInFailuresCounted) -> Observation:
@@ -111,7 +132,7 @@ class EventReader:
             event_id=recorded.event_id,
             network=self._networks.network(_an_address_in(source)),
             failures=Failures(
-                source,
+                None if source is None else self._conceal(source),
                 event.failures,
                 event.unknown_accounts,
                 tuple((account.user_id, account.count) for account in event.accounts),
@@ -123,6 +144,7 @@ class EventReader:
         client = _client_of(recorded)
         if recorded.subject_id in {None, SYSTEM_SUBJECT}:
             return None
+        network, device = self._networks.network(client.ip), self._devices.device(client)
         return Observation(
             kind=Kind.FOUND,
             second=event.happened_at_us / 1_000_000,
@@ -130,11 +152,15 @@ class EventReader:
             user_id=recorded.subject_id,
             family_id=event.family_id,
             client=client,
-            network=self._networks.network(client.ip),
-            device=self._devices.device(client),
+            network=network,
+            device=device,
             rule=event.rule,
             response=event.response,
+            concealed=self._names(client, network, device),
         )
+
+    def _names(self, client: ClientContext, network: Network, device: Device) -> CrowdNames:
+        return crowd_names(client, network, device, self._conceal)
 
 
 def _presented(event: Event) -> tuple[Kind, int, int] | None:

@@ -3,6 +3,7 @@
 No rule is asked and nothing is alerted: the sign-ins are learned from, in their order.
 """
 
+from detector.crowd_names import Conceal, crowd_names
 from detector.memory import Key, Memory, Scope
 from detector.observations import Kind, Observation
 from detector.observing import crowd_keys, observe, user_keys
@@ -15,7 +16,9 @@ from domain.ids import EventId, FamilyId, UserId
 _SILENT = RulesInForce(Rulebook(()))
 
 
-def sign_in_of(login: Login, user_id: UserId, number: int, evidence: Evidence) -> Observation:
+def sign_in_of(
+    login: Login, user_id: UserId, number: int, evidence: Evidence, conceal: Conceal
+) -> Observation:
     """An earlier sign-in as an observation of the user that it was.
 
     Args:
@@ -23,8 +26,10 @@ def sign_in_of(login: Login, user_id: UserId, number: int, evidence: Evidence) -
         user_id: Who the user is here.
         number: Its line in the file.
         evidence: Tells what is known of its client.
+        conceal: Names for what is counted over many users: the detector's own.
     """
     client = client_of(login)
+    network, device = evidence.network(client.ip, login.geo), evidence.device(client)
     return Observation(
         kind=Kind.SIGN_IN,
         second=instant_of(login).timestamp(),
@@ -32,8 +37,9 @@ def sign_in_of(login: Login, user_id: UserId, number: int, evidence: Evidence) -
         user_id=user_id,
         family_id=FamilyId(f"import-{number}"),
         client=client,
-        network=evidence.network(client.ip, login.geo),
-        device=evidence.device(client),
+        network=network,
+        device=device,
+        concealed=crowd_names(client, network, device, conceal),
     )
 
 

@@ -16,6 +16,7 @@ from detector.alerting import Alerting
 from detector.crowd import crowd_keys
 from detector.crowd_context import CrowdContext
 from detector.findings import Finding
+from detector.forgetting import forget
 from detector.loading import hold, loaded, save
 from detector.memory import Key, Memory, Scope
 from detector.observations import Kind, Observation
@@ -183,6 +184,9 @@ async def _of_crowd(work: Work, seen: Seen, rules: RulesInForce) -> tuple[Findin
     memory = await loaded(work, (key for _, _, each in seen for key in crowd_keys(each)))
     findings: Findings = []
     for _, event, each in seen:
+        if each.kind is Kind.ERASED and each.user_id is not None:
+            await forget(work, memory, Stage.CROWD, each.user_id)
+            continue
         context, found = observe_crowd(memory, each, rules)
         if context is not None:
             memory.put(_context_key(each), context)
@@ -202,6 +206,9 @@ async def _of_users(
     memory = await loaded(work, keys)
     findings: Findings = []
     for index, event, each in seen:
+        if each.kind is Kind.ERASED and each.user_id is not None:
+            await forget(work, memory, Stage.USERS, each.user_id)
+            continue
         context = None
         if each.kind is Kind.SIGN_IN:
             key = _context_key(each)

@@ -36,6 +36,8 @@ class Refusal(StrEnum):
     """The alert was judged: it is to be reopened first."""
     SUBJECT_ERASED = "subject_erased"
     """The person was erased: nothing can be written about them any more."""
+    REASON_NAMES_USER = "reason_names_user"
+    """The reason to erase somebody names them: it would outlive what it is the reason of."""
     UNKNOWN_RULE = "unknown_rule"
     """No such detection rule."""
     INVALID_SETTING = "invalid_setting"

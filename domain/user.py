@@ -21,6 +21,7 @@ from domain.events.users import (
     RolesChanged,
     UserDisabled,
     UserEnabled,
+    UserErased,
     UserEvent,
     UserOrigin,
     UserRegistered,
@@ -44,6 +45,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         registered_at: When the user came to be.
         disabled_at: Since when the user may not sign in, or None.
         credential_epoch: How many times the password was replaced.
+        erased_at: When the person was forgotten, or None. Nothing happens to such a user any more.
     """
 
     user_id: UserId
@@ -55,6 +57,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: datetime
     disabled_at: datetime | None = None
     credential_epoch: int = 0
+    erased_at: datetime | None = None
 
     @property
     def subject(self) -> str:
@@ -98,8 +101,20 @@ class EndUserSessions(msgspec.Struct, frozen=True):
     families: int
 
 
+class EraseUser(msgspec.Struct, frozen=True):
+    """Forget the person. ``reason`` stays in the log, in clear."""
+
+    reason: str | None = None
+
+
 UserCommand = (
-    RegisterUser | ChangePassword | ChangeRoles | DisableUser | EnableUser | EndUserSessions
+    RegisterUser
+    | ChangePassword
+    | ChangeRoles
+    | DisableUser
+    | EnableUser
+    | EndUserSessions
+    | EraseUser
 )
 
 
@@ -123,6 +138,10 @@ def decide_user(  # noqa: PLR0911 (a return for each rule reads best)
         return _register(command) if user is None else _refuse(Refusal.DUPLICATE_USER)
     if user is None:
         return _refuse(Refusal.UNKNOWN_USER)
+    if isinstance(command, EraseUser):
+        return _erase(user, command)
+    if user.erased_at is not None:
+        return _refuse(Refusal.SUBJECT_ERASED)
     match command:
         case ChangePassword():
             if user.disabled_at is not None:
@@ -156,6 +175,8 @@ def refusal_to_sign_in(user: User | None, credential_epoch: int) -> Refusal | No
     """Whether a sign-in whose password check took place at that epoch may open a session now."""
     if user is None:
         return Refusal.UNKNOWN_USER
+    if user.erased_at is not None:
+        return Refusal.SUBJECT_ERASED
     if user.disabled_at is not None:
         return Refusal.USER_DISABLED
     if user.credential_epoch != credential_epoch:
@@ -165,6 +186,16 @@ def refusal_to_sign_in(user: User | None, credential_epoch: int) -> Refusal | No
 
 def _refuse(refusal: Refusal) -> UserDecision:
     return UserDecision(refusal=refusal)
+
+
+def _erase(user: User, command: EraseUser) -> UserDecision:
+    if user.erased_at is not None:
+        return _refuse(Refusal.NOTHING_TO_DO)
+    reason = command.reason
+    names = [name for name in (user.username, user.external_subject) if isinstance(name, str)]
+    if reason is not None and any(name.casefold() in reason.casefold() for name in names):
+        return _refuse(Refusal.REASON_NAMES_USER)
+    return UserDecision((NewEvent(UserErased(reason=reason)),))
 
 
 def _register(command: RegisterUser) -> UserDecision:
@@ -203,6 +234,8 @@ def evolve_user(
             return replace(user, disabled_at=None)
         case UserSessionsEnded():
             return user
+        case UserErased():
+            return replace(user, username=None, external_subject=None, roles=(), erased_at=at)
         case _:
             assert_never(event)
 

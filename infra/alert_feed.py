@@ -9,13 +9,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.alert_lists import AlertChange, AlertChanges
-from domain.ids import AlertId
+from domain.events.users import UserErased
+from domain.ids import AlertId, UserId
 from domain.ports import StoreUnavailableError
 from infra.alert_queries import PostgresAlertQueries
 from infra.postgres import Connection, transaction
@@ -30,13 +33,13 @@ _MAX_CURSOR_CHARS = 41
 _log = logging.getLogger(__name__)
 
 _ALERT_EVENTS = """
-SELECT transaction_id, position, stream, type
+SELECT transaction_id, position, stream, type, subject_id
   FROM events
  WHERE transaction_id >= %(after_transaction)s::text::xid8
    AND transaction_id <= %(upto_transaction)s::text::xid8
    AND (transaction_id, position) > (%(after_transaction)s::text::xid8, %(after_position)s)
    AND (transaction_id, position) <= (%(upto_transaction)s::text::xid8, %(upto_position)s)
-   AND starts_with(stream, 'alert-')
+   AND (starts_with(stream, 'alert-') OR type = 'UserErased')
  ORDER BY transaction_id, position
  LIMIT %(limit)s
 """
@@ -158,7 +161,7 @@ class AlertFeed:
         if self._closed or self._floor is None or self._head is None:
             return AlertChanges((), cursor)
         if place < self._floor:
-            return await self._changes(place, self._head)
+            return (await self._window_of(place, self._head)).changes
         changes = tuple(
             change for _, change in self._recent if (_place_of(change.cursor) or place) > place
         )
@@ -186,9 +189,11 @@ class AlertFeed:
                 break
             if head >= newest:
                 break
-            found = await self._changes(head, newest)
+            window = await self._window_of(head, newest)
+            found = window.changes
             if self._head is not head:
                 return  # the last listener left meanwhile, and perhaps another one came
+            self._clear(window.erased)
             self._recent.extend((self._clock(), change) for change in found.changes)
             self._head = _place_of(found.cursor)
         self._forget()
@@ -201,11 +206,19 @@ class AlertFeed:
             _, change = self._recent.popleft()
             self._floor = _place_of(change.cursor)
 
+    def _clear(self, erased: Collection[UserId]) -> None:
+        """Take out of the latest changes what they hold of persons who were erased since."""
+        if erased:
+            self._recent = deque(
+                (at, _without_person(change) if change.alert.subject_id in erased else change)
+                for at, change in self._recent
+            )
+
     def _wake(self) -> None:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def _changes(self, after: Place, upto: Place) -> AlertChanges:
+    async def _window_of(self, after: Place, upto: Place) -> "_Window":
         """A window of what happened between two places, the second included."""
         async with transaction(self._engine) as connection:
             cursor = await connection.execute(
@@ -222,7 +235,10 @@ class AlertFeed:
             records = await cursor.fetchall()
         types: dict[AlertId, list[str]] = {}
         places: dict[AlertId, Place] = {}
-        for transaction_id, position, stream, type_ in records:
+        erased = frozenset(UserId(each[4]) for each in records if each[3] == UserErased.TYPE)
+        for transaction_id, position, stream, type_, _ in records:
+            if type_ == UserErased.TYPE:
+                continue
             alert_id = AlertId(stream.removeprefix("alert-"))
             types.setdefault(alert_id, []).append(type_)
             places[alert_id] = Place(transaction_id, position)
@@ -232,7 +248,18 @@ class AlertFeed:
             for alert_id in sorted(alerts, key=places.__getitem__)
         )
         end = Place(*records[-1][:2]) if len(records) == self._window else upto
-        return AlertChanges(changes, _cursor_of(end))
+        return _Window(AlertChanges(changes, _cursor_of(end)), erased)
+
+
+class _Window(msgspec.Struct, frozen=True):
+    """A stretch of the log: what happened to alerts, and who was erased."""
+
+    changes: AlertChanges
+    erased: frozenset[UserId]
+
+
+def _without_person(change: AlertChange) -> AlertChange:
+    return replace(change, alert=replace(change.alert, client=None, fact_texts=None))
 
 
 async def _more_between(connection: Connection, place: Place, newest: Place, most: int) -> bool:

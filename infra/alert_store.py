@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from domain.alert import Alert, fold_new_alert
 from domain.events.envelope import Cause, NewEvent
-from domain.ids import AlertId, alert_stream
+from domain.ids import AlertId, UserId, alert_stream
 from infra.event_rows import (
     EVENT_COLUMNS,
     EVENT_RECORD,
@@ -24,6 +24,7 @@ from infra.event_rows import (
 )
 from infra.postgres import Connection
 from infra.sealing import DataKey
+from infra.subject_keys import hold_subject_keys
 from projections.alert_rows import ALERT_COLUMNS, AlertRow, alert_of, alert_row_of
 
 
@@ -64,12 +65,10 @@ _TYPES = {
 _RECORD = ", ".join(f"{column} {_TYPES.get(column, 'text')}" for column in ALERT_COLUMNS)
 _CHANGING = [column for column in ALERT_COLUMNS if column != "alert_id"]
 
+_SUBJECTS = "SELECT DISTINCT subject_id FROM alerts WHERE alert_id = ANY(%s::uuid[])"
 _LOAD = f"""
-SELECT {", ".join("a." + column for column in ALERT_COLUMNS)}, k.wrapped_key
-  FROM alerts a LEFT JOIN data_keys k ON k.subject_id = a.subject_id
- WHERE a.alert_id = ANY(%s::uuid[])
- ORDER BY a.alert_id
-   FOR NO KEY UPDATE OF a
+SELECT {_COLUMNS} FROM alerts WHERE alert_id = ANY(%s::uuid[])
+ ORDER BY alert_id FOR NO KEY UPDATE
 """  # noqa: S608 (column names are ours)
 
 # In the order of ids, so that two writers of several alerts never wait for each other in a circle.
@@ -131,17 +130,19 @@ async def load_alerts(
 ) -> dict[AlertId, LoadedAlert]:
     """Read alerts for commands, and hold their rows until the transaction ends.
 
-    So what is put within the same transaction meets no other writer.
+    So what is put within the same transaction meets no other writer. Their subjects' data keys are
+    held too, and before: no erasure comes between the read and the write.
 
     Returns:
         Those that exist, by id.
     """
-    cursor = await connection.execute(_LOAD, (list(alert_ids),), binary=True)
-    width = len(ALERT_COLUMNS)
-    return {
-        record[0]: LoadedAlert(alert_of([AlertRow(*record[:width])]), record[width])
-        for record in await cursor.fetchall()
-    }
+    wanted = list(alert_ids)
+    cursor = await connection.execute(_SUBJECTS, (wanted,), binary=True)
+    subjects = [UserId(record[0]) for record in await cursor.fetchall()]
+    keys = await hold_subject_keys(connection, subjects) if subjects else {}
+    cursor = await connection.execute(_LOAD, (wanted,), binary=True)
+    loaded = [alert_of([AlertRow(*record)]) for record in await cursor.fetchall()]
+    return {alert.alert_id: LoadedAlert(alert, keys.get(alert.subject_id)) for alert in loaded}
 
 
 async def put_alerts(connection: Connection, appends: Sequence[AlertAppend]) -> set[AlertId]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from domain.detection_work import StateKey, StoredState
+from domain.ids import UserId
 from infra.postgres import Connection
 
 _LOAD = """
@@ -24,6 +25,13 @@ _DROP = """
 DELETE FROM detector_states s
  USING unnest(%s::smallint[], %s::text[]) AS k(scope, key)
  WHERE s.scope = k.scope AND s.key = k.key
+"""
+
+_FORGET = "DELETE FROM detector_states WHERE subject_id = %s AND scope = ANY(%s::smallint[])"
+# The id as text within the encoded state: looked through once an erasure, not kept in an index.
+_NAMING = """
+SELECT key FROM detector_states
+ WHERE scope = %s AND position(convert_to(%s, 'UTF8') IN state) > 0
 """
 
 
@@ -63,3 +71,12 @@ class DetectorStates:
             await self._connection.execute(
                 _DROP, ([scope for scope, _ in dropped], [key for _, key in dropped])
             )
+
+    async def forget(self, user_id: UserId, scopes: Collection[int]) -> None:
+        """See ``detector.ports.Work.forget``."""
+        await self._connection.execute(_FORGET, (user_id, list(scopes)))
+
+    async def naming(self, user_id: UserId, scope: int) -> Sequence[str]:
+        """See ``detector.ports.Work.naming``."""
+        cursor = await self._connection.execute(_NAMING, (scope, user_id))
+        return [record[0] for record in await cursor.fetchall()]

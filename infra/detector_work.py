@@ -22,7 +22,7 @@ from infra.detector_states import DetectorStates
 from infra.event_store import database_clock
 from infra.postgres import Connection
 from infra.sealing import DataKey, DataKeys, UnsealError
-from infra.subject_keys import subject_keys, system_key
+from infra.subject_keys import hold_subject_keys, system_key
 from infra.tail import Place
 
 _KEYS = "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])"
@@ -87,9 +87,9 @@ class DetectorWork(DetectorStates):
         if not changes:
             return
         alert_ids = sorted({change.alert_id for change in changes})
+        keys = await self._keys_of(changes)
         loaded = await load_alerts(self._connection, alert_ids)
         alerts: dict[AlertId, Alert] = {key: each.alert for key, each in loaded.items()}
-        keys = await self._keys_of(changes)
         at = await database_clock(self._connection)
         appends: dict[AlertId, list[AlertAppend]] = {}
         for change in changes:
@@ -133,9 +133,10 @@ class DetectorWork(DetectorStates):
 
     async def _keys_of(self, changes: Sequence[AlertChange]) -> dict[UserId, DataKey]:
         subjects = {change.subject_id for change in changes}
-        keys = await subject_keys(
-            self._connection, [each for each in subjects if each is not None], self._data_keys
+        held = await hold_subject_keys(
+            self._connection, [each for each in subjects if each is not None]
         )
+        keys = {each: self._data_keys.unwrap(wrapped, each) for each, wrapped in held.items()}
         if None in subjects:
             keys[SYSTEM_SUBJECT] = await system_key(self._connection, self._data_keys)
         return keys

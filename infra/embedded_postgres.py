@@ -40,6 +40,8 @@ _INITDB: Final = (
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"),
 )
 _FIXED: Final = {"listen_addresses": "", "port": _PORT, "fsync": "on"}
+# Terse: the details of an error quote values, such as the user name that is taken.
+_DEFAULTS: Final = {"max_connections": "50", "log_error_verbosity": "terse"}
 
 
 class EmbeddedPostgresError(Exception):
@@ -215,7 +217,7 @@ class _Cluster:
         for stale in ("postmaster.pid", socket_dir / f".s.PGSQL.{_PORT}.lock"):
             # PostgreSQL would respect a pid in there that is now a zombie's or a stranger's.
             (self.data_dir / stale).unlink(missing_ok=True)
-        chosen = {"max_connections": "50", **settings, **_FIXED}
+        chosen = {**_DEFAULTS, **settings, **_FIXED}
         chosen["unix_socket_directories"] = f'"{socket_dir}"'
         options = [f"-c{name}={value}" for name, value in chosen.items()]
         server = self.spawn(programs / "postgres", "-D", self.data_dir, *options)

@@ -37,14 +37,15 @@ class FamilyAppend(msgspec.Struct, frozen=True, kw_only=True):
         before: The state they were decided on, or None for a new family.
         after: The state with them folded in.
         events: In order; each with its cause.
-        data_key: The subject's data key, to seal the personal parts with.
+        data_key: The subject's data key, to seal the personal parts with; None where they are
+            erased, and no event has such a part.
         at: When they happened.
     """
 
     before: Family | None
     after: Family
     events: Sequence[tuple[NewEvent, Cause]]
-    data_key: DataKey
+    data_key: DataKey | None
     at: datetime
 
 
@@ -84,8 +85,9 @@ SELECT {", ".join("s." + column for column in SESSION_COLUMNS)},
 
 # Nobody waits here: a row that another transaction holds is passed over, so that one family cannot
 # hold a batch up. One that another writer moved on fails the version guard (READ COMMITTED looks
-# again once the lock is granted). Either way the family drops out, all its rows or none, and its
-# events with it.
+# again once the lock is granted), and so does one whose user was erased meanwhile: an ended family
+# keeps its version then, but not its client. Either way the family drops out, all its rows or none,
+# and its events with it.
 _UPDATE = f"""
 WITH change AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(%b)
@@ -94,6 +96,7 @@ WITH change AS MATERIALIZED (
   SELECT s.session_id
     FROM sessions s JOIN change c ON c.session_id = s.session_id
    WHERE s.family_version = c.expected_version
+     AND (s.client IS NOT NULL OR c.client IS NULL)
      FOR UPDATE OF s SKIP LOCKED
 ), whole AS MATERIALIZED (
   SELECT c.family_id
@@ -141,11 +144,13 @@ SELECT {EVENT_VALUES} FROM jsonb_to_recordset(%b) AS e({EVENT_RECORD}) ORDER BY 
 
 _PUT_USER = """
 INSERT INTO users (user_id, version, origin, username, external_subject, roles, registered_at,
-                   disabled_at, credential_epoch)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                   disabled_at, credential_epoch, erased_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (user_id) DO UPDATE
-   SET version = excluded.version, roles = excluded.roles, disabled_at = excluded.disabled_at,
-       credential_epoch = excluded.credential_epoch
+   SET version = excluded.version, username = excluded.username,
+       external_subject = excluded.external_subject, roles = excluded.roles,
+       disabled_at = excluded.disabled_at, credential_epoch = excluded.credential_epoch,
+       erased_at = excluded.erased_at
  WHERE users.version = %s
 """
 
@@ -245,6 +250,7 @@ async def append_user(
             after.registered_at,
             after.disabled_at,
             after.credential_epoch,
+            after.erased_at,
             version,
         ),
     )

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from domain.events.envelope import Cause, NewEvent
 from domain.family import fold_new
-from domain.family_decisions import FamilyCommand, decide
-from domain.ids import FamilyId
+from domain.family_decisions import Decision, FamilyCommand, decide
+from domain.ids import FamilyId, UserId
 from domain.ports import Executed
 from infra.event_store import FamilyAppend, LoadedFamily, load_families, update_families
 from infra.postgres import Connection
@@ -27,12 +29,15 @@ def carry_out(
         clock: The database's clock at the read.
         data_keys: Opens the subject's data key.
 
+    Of a user who was erased nothing personal is kept: it is left out of what is noted of somebody
+    who presents a token of theirs.
+
     Returns:
         What was decided for each, and what is to be appended, if anything.
 
     Raises:
-        UnsealError: Something is to be appended and the subject's data key is gone or does not
-            open.
+        UnsealError: Something personal is to be appended and the subject's data key does not open,
+            or is gone although they were not erased.
     """
     before = family = loaded.family
     at = max(clock, before.last_event_at())  # a clock that stepped back revives nothing
@@ -40,18 +45,34 @@ def carry_out(
     events: list[tuple[NewEvent, Cause]] = []
     for command, cause in commands:
         decision = decide(family, command, at)
+        if loaded.wrapped_key is None:
+            decision = _of_erased(decision, family.user_id)
         if decision.events:
             family = fold_new(family, family.family_id, decision.events, at)
             events.extend((new, cause) for new in decision.events)
         outcomes.append(Executed(family, loaded.subject, decision, at))
     if not events:
         return outcomes, None
-    if loaded.wrapped_key is None:
-        msg = f"user {family.user_id} has no data key: erased?"
-        raise UnsealError(msg)
-    data_key = data_keys.unwrap(loaded.wrapped_key, family.user_id)
+    data_key = None
+    if loaded.wrapped_key is not None:
+        data_key = data_keys.unwrap(loaded.wrapped_key, family.user_id)
     append = FamilyAppend(before=before, after=family, events=events, data_key=data_key, at=at)
     return outcomes, append
+
+
+def _of_erased(decision: Decision, user_id: UserId) -> Decision:
+    """What is left of a decision where there is no key to seal with.
+
+    Raises:
+        UnsealError: It is not refused, as everything is once the user was erased.
+    """
+    if all(new.personal is None for new in decision.events):
+        return decision
+    if decision.refusal is None:
+        msg = f"user {user_id} has no data key, and was not erased"
+        raise UnsealError(msg)
+    events = tuple(replace(new, personal=None) for new in decision.events)
+    return replace(decision, events=events)
 
 
 async def hold_families(connection: Connection, family_ids: Sequence[FamilyId]) -> None:

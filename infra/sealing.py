@@ -6,6 +6,7 @@ sealed with its event's id as associated data, so a box moved to another event d
 Erasing a subject deletes the wrapped key: the boxes stay, nobody can open them.
 """
 
+import asyncio
 import os
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from domain.ids import uuid_bytes
 
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
+_FORGET_EVERY_S = 30.0
+"""A key that nobody asks for is gone after twice that at the latest."""
 _WINDOW_BITS = -11
 """Raw deflate with a 2 KiB window: little set-up, and it holds the dictionary and a context."""
 
@@ -127,7 +130,8 @@ class DataKeys:
     """Unwrapped data keys, kept for a while.
 
     The cache is keyed by the *wrapped* bytes, which every read brings along from the database: an
-    erased subject has none to bring, so erasure takes effect everywhere at its commit.
+    erased subject has none to bring, so erasure takes effect everywhere at its commit. What lies
+    there unreachable then goes within a minute, where ``run`` runs.
     """
 
     def __init__(self, masters: MasterKeys, max_cached: int = 10_000) -> None:
@@ -135,6 +139,13 @@ class DataKeys:
         self._masters = masters
         self._max_cached = max_cached
         self._cache: dict[bytes, DataKey] = {}
+        self._old: dict[bytes, DataKey] = {}
+        """Those that nobody has asked for since ``forget_unused``."""
+
+    @property
+    def masters(self) -> MasterKeys:
+        """The master keys."""
+        return self._masters
 
     def new(self, subject_id: str) -> bytes:
         """A new data key for a subject, wrapped."""
@@ -148,12 +159,26 @@ class DataKeys:
         """
         key = self._cache.get(wrapped)
         if key is None:
-            key = DataKey(self._masters.unwrap(wrapped, subject_id))
-            if len(self._cache) >= self._max_cached:
-                self._cache.pop(next(iter(self._cache)))  # the oldest: dicts keep order
+            key = self._old.pop(wrapped, None)
+            if key is None:
+                key = DataKey(self._masters.unwrap(wrapped, subject_id))
+            if len(self._cache) + len(self._old) >= self._max_cached:
+                oldest = self._old or self._cache
+                oldest.pop(next(iter(oldest)))  # dicts keep order
             self._cache[wrapped] = key
         return key
 
     def forget_all(self) -> None:
         """Drop every unwrapped key from memory."""
         self._cache.clear()
+        self._old.clear()
+
+    def forget_unused(self) -> None:
+        """Drop the keys that nobody asked for since the time before last."""
+        self._old, self._cache = self._cache, {}
+
+    async def run(self) -> None:
+        """Drop what nobody asks for any more, until cancelled."""
+        while True:
+            await asyncio.sleep(_FORGET_EVERY_S)
+            self.forget_unused()

@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
@@ -151,22 +151,26 @@ class SignInFailureCounter:
         at = await database_clock(connection)
         elapsed_s = max(0.0, self._clock() - began)
         data_key = await system_key(connection, self._data_keys)
+        named = {user_id for _, source in sources for user_id in source.accounts}
+        erased = await _erased_among(connection, named)
         cause = Cause(_ACTOR, CorrelationId(new_uuid()))
         for stream, source in sources:
             await append_stream(
                 connection,
                 stream,
                 await stream_version(connection, stream),
-                [self._event(source, at, elapsed_s)],
+                [self._event(source, at, elapsed_s, erased)],
                 cause,
                 at,
                 subject_id=SYSTEM_SUBJECT,
                 data_key=data_key,
             )
 
-    def _event(self, source: "_Source", at: datetime, elapsed_s: float) -> NewEvent:
+    def _event(
+        self, source: "_Source", at: datetime, elapsed_s: float, erased: Collection[UserId]
+    ) -> NewEvent:
         most_tried = sorted(source.accounts.items(), key=lambda item: -item[1])
-        named = most_tried[: self._max_accounts]
+        named = [each for each in most_tried if each[0] not in erased][: self._max_accounts]
         counted = SignInFailuresCounted(
             window_start_us=microseconds(at - timedelta(seconds=elapsed_s)),
             window_s=max(1, round(elapsed_s)),
@@ -182,6 +186,18 @@ class SignInFailureCounter:
         if network is None:
             return _OTHERS
         return Stream("source-" + hmac.digest(self._key, network.encode(), "sha256").hex()[:32])
+
+
+async def _erased_among(connection: Connection, users: Collection[UserId]) -> set[UserId]:
+    """Those whom nothing is to be said of any more: their failures are counted, not named."""
+    if not users:
+        return set()
+    cursor = await connection.execute(
+        "SELECT user_id FROM users WHERE user_id = ANY(%s::uuid[]) AND erased_at IS NOT NULL",
+        (list(users),),
+        binary=True,
+    )
+    return {UserId(record[0]) for record in await cursor.fetchall()}
 
 
 @dataclass(slots=True)

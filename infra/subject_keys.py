@@ -27,6 +27,24 @@ async def subject_keys(
     }
 
 
+async def hold_subject_keys(
+    connection: Connection, subjects: Iterable[UserId]
+) -> dict[UserId, bytes]:
+    """The wrapped data keys of those subjects that have one, held until the transaction ends.
+
+    Whoever is about to write personal data in clear takes it before any row of the subject's but
+    ``users`` and ``sessions``: an erasure, which deletes the key, comes wholly before or wholly
+    after.
+    """
+    cursor = await connection.execute(
+        "SELECT subject_id, wrapped_key FROM data_keys WHERE subject_id = ANY(%s::uuid[])"
+        " ORDER BY subject_id FOR KEY SHARE",
+        (sorted(set(subjects)),),
+        binary=True,
+    )
+    return {UserId(subject_id): wrapped for subject_id, wrapped in await cursor.fetchall()}
+
+
 async def system_key(connection: Connection, data_keys: DataKeys) -> DataKey:
     """The key that seals what concerns no user in particular; made where there is none yet.
 

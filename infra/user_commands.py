@@ -23,6 +23,7 @@ from domain.user import (
     ChangePassword,
     DisableUser,
     EndUserSessions,
+    EraseUser,
     RegisterUser,
     User,
     UserCommand,
@@ -38,7 +39,7 @@ from infra.event_store import (
 )
 from infra.family_execution import command_held_families, hold_families
 from infra.postgres import Connection, fetch_one, transaction
-from infra.sealing import DataKeys
+from infra.sealing import DataKey, DataKeys
 from infra.user_rows import USER_COLUMNS, user_of
 
 _CHUNK = 500
@@ -51,19 +52,26 @@ _USER_COLUMNS = ", ".join("u." + column for column in USER_COLUMNS)
 _LOCK = f"""
 WITH locked AS MATERIALIZED (
   SELECT {_USER_COLUMNS}, k.wrapped_key
-    FROM users u JOIN data_keys k ON k.subject_id = u.user_id
+    FROM users u LEFT JOIN data_keys k ON k.subject_id = u.user_id
    WHERE u.user_id = %s
      FOR NO KEY UPDATE OF u
 )
 SELECT *, clock_timestamp() FROM locked
 """  # noqa: S608 (column names are ours)
 
+_HOLD_SESSIONS = (
+    "SELECT 1 FROM sessions WHERE user_id = %s ORDER BY family_id, session_id FOR UPDATE"
+)
+
 
 class _LockedUser(msgspec.Struct, frozen=True):
-    """A user whose row this transaction holds, their data key and the database's clock."""
+    """A user whose row this transaction holds, their data key and the database's clock.
+
+    A key that was read while the lock was waited for may be gone by now: the user tells.
+    """
 
     user: User
-    wrapped_key: bytes
+    wrapped_key: bytes | None
     clock: datetime
 
 
@@ -105,9 +113,10 @@ class PostgresUserCommands:
         async with transaction(self._engine) as connection:
             locked = await _lock_user(connection, command.user_id)
             refusal = refusal_to_sign_in(locked.user if locked else None, credential_epoch)
-            if refusal is not None or locked is None:
+            if refusal is not None or locked is None or locked.wrapped_key is None:
                 return refusal or Refusal.UNKNOWN_USER
-            return await self._start(connection, locked, family_id, command, cause)
+            data_key = self._data_keys.unwrap(locked.wrapped_key, locked.user.user_id)
+            return await self._start(connection, locked, data_key, family_id, command, cause)
 
     async def open_external_session(
         self, subject: str, family_id: FamilyId, command: StartSession, cause: Cause
@@ -115,10 +124,14 @@ class PostgresUserCommands:
         """See ``domain.ports.UserCommands.open_external_session``."""
         if await self._is_user_id(subject):
             return Refusal.DUPLICATE_USER  # or a backend's token would pass for a local user's
-        user_id = await self._external_user(subject, command.user_id, cause)
-        return await self.open_session(
-            0, family_id, msgspec.structs.replace(command, user_id=user_id), cause
-        )
+        while True:
+            user_id = await self._external_user(subject, command.user_id, cause)
+            opened = await self.open_session(
+                0, family_id, msgspec.structs.replace(command, user_id=user_id), cause
+            )
+            if opened is not Refusal.SUBJECT_ERASED:
+                return opened
+            # Erased between the two: whoever comes with that subject now is a stranger.
 
     async def change_password(
         self,
@@ -195,6 +208,24 @@ class PostgresUserCommands:
             return Refusal.UNKNOWN_USER
         return await self._end_families(connection, locked, reason, keep, cause)
 
+    async def erase_within(
+        self, connection: Connection, user_id: UserId, command: EraseUser, cause: Cause
+    ) -> int | Refusal:
+        """Put on record that a user is forgotten and end all their families; how many ended.
+
+        Within a transaction of the caller's (``infra.erasure``), which holds the user's row and all
+        their sessions' until it ends, those of ended families too: nobody writes to them meanwhile.
+        """
+        locked = await _lock_user(connection, user_id)
+        refusal = decide_user(locked.user if locked else None, command).refusal
+        if refusal is not None or locked is None:
+            return refusal or Refusal.UNKNOWN_USER
+        await connection.execute(_HOLD_SESSIONS, (user_id,))
+        ended = await self._end_families(connection, locked, EndReason.USER_ERASED, None, cause)
+        locked = await _lock_user(connection, user_id)  # it was noted there what ended
+        erased = await self._command(connection, locked, command, cause)
+        return erased if isinstance(erased, Refusal) else ended
+
     async def _register(
         self,
         connection: Connection,
@@ -239,6 +270,7 @@ class PostgresUserCommands:
         self,
         connection: Connection,
         locked: _LockedUser,
+        data_key: DataKey,
         family_id: FamilyId,
         command: StartSession,
         cause: Cause,
@@ -250,7 +282,7 @@ class PostgresUserCommands:
             before=None,
             after=family,
             events=[(new, cause) for new in decision.events],
-            data_key=self._data_keys.unwrap(locked.wrapped_key, locked.user.user_id),
+            data_key=data_key,
             at=locked.clock,
         )
         await insert_families(connection, [append])

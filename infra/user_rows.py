@@ -15,6 +15,7 @@ USER_COLUMNS = (
     "registered_at",
     "disabled_at",
     "credential_epoch",
+    "erased_at",
 )
 
 
@@ -23,7 +24,10 @@ def user_of(record: tuple[Any, ...]) -> User:
 
     Any: a row as it came.
     """
-    user_id, version, origin, username, subject, roles, registered_at, disabled_at, epoch = record
+    (
+        user_id, version, origin, username, subject, roles, registered_at, disabled_at, epoch,
+        erased_at,
+    ) = record  # fmt: skip
     return User(
         user_id=user_id,
         version=version,
@@ -34,4 +38,5 @@ def user_of(record: tuple[Any, ...]) -> User:
         registered_at=registered_at,
         disabled_at=disabled_at,
         credential_epoch=epoch,
+        erased_at=erased_at,
     )

@@ -49,6 +49,7 @@ class UserRow(msgspec.Struct, frozen=True):
     registered_at: datetime
     disabled_at: datetime | None
     credential_epoch: int
+    erased_at: datetime | None
 
 
 def user_row_of(user: User) -> UserRow:
@@ -71,6 +72,7 @@ def user_row_of(user: User) -> UserRow:
         user.registered_at,
         user.disabled_at,
         user.credential_epoch,
+        user.erased_at,
     )
 
 
@@ -86,6 +88,7 @@ def user_of_row(row: UserRow) -> User:
         registered_at=row.registered_at,
         disabled_at=row.disabled_at,
         credential_epoch=row.credential_epoch,
+        erased_at=row.erased_at,
     )
 
 

@@ -20,6 +20,7 @@ from sessiontrail.commands import (
     audit,
     demo,
     detect,
+    erasure,
     events,
     imports,
     kafka,
@@ -52,6 +53,8 @@ app.command("demo")(demo.demo)
 app.command("import")(imports.import_sign_ins)
 app.command("relay")(relay.relay)
 app.add_typer(kafka.app, name="kafka")
+users.app.command("erase")(erasure.erase)
+users.app.command("scrub")(erasure.scrub)
 app.add_typer(users.app, name="users")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")

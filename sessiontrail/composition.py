@@ -31,6 +31,7 @@ from infra.clock import DatabaseClock
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_lag import DetectorLag
 from infra.device_names import DeviceNames
+from infra.erasure import PostgresErasure
 from infra.geoip import GeoIp
 from infra.ids import new_uuid
 from infra.key_files import KeyRing
@@ -201,6 +202,7 @@ async def running_service(
             alerts=PostgresAlertCommands(store.engine, store.data_keys),
             alert_queries=PostgresAlertQueries(store.engine),
             alert_feed=alert_feed,
+            erasures=PostgresErasure(store.engine, store.users),
             histories=StreamHistories(store.engine, store.data_keys),
             detection_policies=DetectionPolicyStore(store.engine, store.data_keys),
             rulebook=DescribedRules(),
@@ -227,6 +229,7 @@ async def running_service(
                     "signing keys": access_tokens.keep_fresh(store.signing_keys),
                     "token keys": token_keys.run(),
                     "clock": clock.run(),
+                    "data keys": store.data_keys.run(),
                     "GeoIP files": geoip.run(),
                     "sign-in failures": failures.run(),
                     "alert feed": alert_feed.run(),

@@ -22,6 +22,7 @@ from infra.subject_keys import system_key
 from infra.user_agents import UserAgents
 from sessiontrail.composition import Store
 from sessiontrail.evidence import geoip
+from sessiontrail.labelled_keys import crowd_concealment
 
 
 def rule_parameters() -> Mapping[str, Mapping[str, int]]:
@@ -72,7 +73,8 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
             store.data_keys,
             types_read,
         )
-    worker = Worker(topic or log, rulebook(), EventReader(UserAgents(), networks), metrics)
+    reader = EventReader(UserAgents(), networks, crowd_concealment(store.data_keys.masters))
+    worker = Worker(topic or log, rulebook(), reader, metrics)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.run(), name="detector leases")
         tasks.create_task(networks.run(), name="geoip files")
@@ -84,6 +86,7 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
             DetectorLag(store.engine, metrics.registry, types_read, stages).run(),
             name="detector lag",
         )
+        tasks.create_task(store.data_keys.run(), name="data keys")
         if topic is not None:
             tasks.create_task(topic.run(), name="detector topic")
         tasks.create_task(worker.run(), name="detector")

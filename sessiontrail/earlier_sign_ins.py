@@ -23,6 +23,7 @@ from domain.texts import InvalidTextError, normalise_subject
 from infra.detector_import import Import, importing, known_users, refuse_imported, register_external
 from sessiontrail.commands.context import CommandError
 from sessiontrail.composition import Store
+from sessiontrail.labelled_keys import crowd_concealment
 from sessiontrail.request_files import numbered_requests, opened_requests
 
 Progress = Callable[[int, int], None]
@@ -70,6 +71,7 @@ class EarlierSignIns:
         """
         self._store = store
         self._evidence = evidence
+        self._conceal = crowd_concealment(store.data_keys.masters)
         self._cause = cause
         self._path = path
         self._known_only = known_only
@@ -166,7 +168,7 @@ class EarlierSignIns:
         for number, login in batch:
             user_id = self._users.get(login.user)
             if user_id is not None:
-                sign_ins.append(sign_in_of(login, user_id, number, self._evidence))
+                sign_ins.append(sign_in_of(login, user_id, number, self._evidence, self._conceal))
                 seen_users.add(user_id)
         keys = [key for seen in sign_ins for key in keys_to_learn(seen)]
         memory = await loaded(under_way.states, keys)

@@ -3,6 +3,7 @@
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from detector.crowd_names import Conceal, concealed_with
 from infra.sealing import MasterKeys
 
 
@@ -11,3 +12,8 @@ def labelled_key(masters: MasterKeys, purpose: str) -> bytes:
     oldest = masters.keys[min(masters.keys)]
     derivation = HKDF(SHA256(), 32, salt=None, info=b"sessiontrail " + purpose.encode("utf-8"))
     return derivation.derive(oldest)
+
+
+def crowd_concealment(masters: MasterKeys) -> Conceal:
+    """What networks and clients are called in the detector's counts over many users."""
+    return concealed_with(labelled_key(masters, "crowd names"))

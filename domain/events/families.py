@@ -27,6 +27,7 @@ class EndReason(StrEnum):
     SESSION_LIMIT = "session_limit"
     PASSWORD_CHANGED = "password_changed"
     USER_DISABLED = "user_disabled"
+    USER_ERASED = "user_erased"
     TOKEN_REUSE = "token_reuse"
     TOKEN_REVOKED = "token_revoked"
     STAFF = "staff"

@@ -81,6 +81,27 @@ class UserSessionsEnded(Event, frozen=True, kw_only=True):
     families: int
 
 
+@register
+class UserErased(Event, frozen=True, kw_only=True):
+    """The person was forgotten: their data key is gone, and with it every personal part.
+
+    In the same transaction all their families were revoked.
+
+    Attributes:
+        reason: Why, in the words of whoever did it: a ticket's number, nothing that names anybody.
+    """
+
+    TYPE: ClassVar[str] = "UserErased"
+
+    reason: str | None = None
+
+
 UserEvent = (
-    UserRegistered | PasswordChanged | RolesChanged | UserDisabled | UserEnabled | UserSessionsEnded
+    UserRegistered
+    | PasswordChanged
+    | RolesChanged
+    | UserDisabled
+    | UserEnabled
+    | UserSessionsEnded
+    | UserErased
 )

@@ -78,8 +78,7 @@ def disable(user: Annotated[str, typer.Argument(help="User name or id")]) -> Non
             found = await find_user(opened, user)
             ended = await opened.users.disable(found.user_id, operator_cause())
         if isinstance(ended, Refusal):
-            msg = f"{user} is disabled already"
-            raise CommandError(msg)
+            raise CommandError(_refused(user, ended, f"{user} is disabled already"))
         say(f"Disabled {user}; {ended} session families ended.")
 
     run(work)
@@ -110,7 +109,11 @@ async def _command(user: str, command: UserCommand, if_refused: str) -> None:
         found = await find_user(opened, user)
         changed = await opened.users.command(found.user_id, command, operator_cause())
     if isinstance(changed, Refusal):
-        raise CommandError(if_refused)
+        raise CommandError(_refused(user, changed, if_refused))
+
+
+def _refused(user: str, refusal: Refusal, otherwise: str) -> str:
+    return f"{user} was erased" if refusal is Refusal.SUBJECT_ERASED else otherwise
 
 
 @app.command("list")
@@ -126,7 +129,7 @@ def list_users(
             rows = (await connection.execute(statement)).all()
         return [user_of(tuple(row)) for row in rows]
 
-    table = Table("id", "name", "origin", "roles", "registered", "disabled")
+    table = Table("id", "name", "origin", "roles", "registered", "disabled", "erased")
     for each in run(work):
         table.add_row(
             each.user_id,
@@ -135,6 +138,7 @@ def list_users(
             ", ".join(each.roles),
             each.registered_at.isoformat(timespec="seconds"),
             each.disabled_at.isoformat(timespec="seconds") if each.disabled_at else "",
+            each.erased_at.isoformat(timespec="seconds") if each.erased_at else "",
         )
     print_table(table)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.client import ClientContext
+from domain.erasure import Erasure
 from domain.events.envelope import USER, Actor, ActorKind, Cause
 from domain.events.families import TokenDelivery
 from domain.events.users import UserOrigin
@@ -27,7 +28,8 @@ from domain.refresh_token import (
     successor_of,
 )
 from domain.refusals import Refusal
-from domain.user import RegisterUser, User
+from domain.user import EraseUser, RegisterUser, User
+from infra.erasure import PostgresErasure
 from infra.ids import new_uuid
 from infra.refresh_lanes import RefreshLanes
 from infra.sealing import DataKeys
@@ -53,6 +55,11 @@ def cause() -> Cause:
     return Cause(USER, CorrelationId(new_uuid()))
 
 
+def by_operator() -> Cause:
+    """What somebody does at the command line."""
+    return Cause(Actor(ActorKind.OPERATOR, "tests"), CorrelationId(new_uuid()))
+
+
 @dataclass(frozen=True, slots=True)
 class SignedIn:
     """A session as its client sees it."""
@@ -72,16 +79,22 @@ class Accounts:
 
     def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
         self.users = PostgresUserCommands(engine, data_keys)
+        self._erasure = PostgresErasure(engine, self.users)
 
     async def user(self, username: str | None = None) -> User:
         """A new local user."""
         command = RegisterUser(
             origin=UserOrigin.LOCAL, username=username or f"user-{next(_numbers)}@example.com"
         )
-        by = Cause(Actor(ActorKind.OPERATOR, "tests"), CorrelationId(new_uuid()))
-        added = await self.users.register(UserId(new_uuid()), command, "a hash", by)
+        added = await self.users.register(UserId(new_uuid()), command, "a hash", by_operator())
         assert isinstance(added, User), added
         return added
+
+    async def erase(self, user: User, reason: str | None = None) -> Erasure:
+        """Erase a user, as an operator does."""
+        erased = await self._erasure.erase(user.user_id, EraseUser(reason), by_operator())
+        assert isinstance(erased, Erasure), erased
+        return erased
 
     async def sign_in(
         self,

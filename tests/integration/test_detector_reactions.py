@@ -152,10 +152,7 @@ async def test_a_family_that_does_not_exist_is_nothing_left(world: World) -> Non
 
 async def test_nothing_can_be_done_to_the_families_of_an_erased_user(world: World) -> None:
     sessions, others = await world.sessions(2), await world.sessions(1)
-    async with transaction(world.engine) as connection:
-        await connection.execute(
-            "DELETE FROM data_keys WHERE subject_id = %s", (sessions[0].user.user_id,)
-        )
+    await world.accounts.erase(sessions[0].user)
 
     outcomes = await world.react(
         asked(sessions[0], Response.REVOKE_FAMILY),

@@ -70,6 +70,7 @@ from domain.events.users import (
     RolesChanged,
     UserDisabled,
     UserEnabled,
+    UserErased,
     UserOrigin,
     UserRegistered,
     UserSessionsEnded,
@@ -175,6 +176,7 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
     "UserDisabled.v1": [UserDisabled()],
     "UserEnabled.v1": [UserEnabled()],
     "UserSessionsEnded.v1": [UserSessionsEnded(reason=EndReason.LOGOUT_ALL, families=10_000)],
+    "UserErased.v1": [UserErased(), UserErased(reason="request 4711")],
     "SigningKeyCreated.v1": [
         SigningKeyCreated(
             kid=_KID,

@@ -11,6 +11,7 @@ from domain.events.users import (
     RolesChanged,
     UserDisabled,
     UserEnabled,
+    UserErased,
     UserEvent,
     UserOrigin,
     UserRegistered,
@@ -24,6 +25,7 @@ from domain.user import (
     DisableUser,
     EnableUser,
     EndUserSessions,
+    EraseUser,
     RegisterUser,
     User,
     UserCommand,
@@ -52,6 +54,10 @@ def registered(command: RegisterUser = REGISTER) -> User:
 
 def disabled() -> User:
     return carried_out(registered(), DisableUser())[1]
+
+
+def erased() -> User:
+    return carried_out(registered(), EraseUser())[1]
 
 
 def accepted(event: UserEvent, personal: Personal | None = None) -> UserDecision:
@@ -257,6 +263,76 @@ def test_the_end_of_no_session_is_not_noted() -> None:
     assert after == user
 
 
+# Erasure
+
+
+def test_of_an_erased_user_an_id_is_left() -> None:
+    user = registered(
+        RegisterUser(origin=UserOrigin.LOCAL, username="ada@example.com", roles=(Role.ADMIN,))
+    )
+
+    decision, after = carried_out(user, EraseUser("request 4711"), at_hour=1)
+
+    assert decision == accepted(UserErased(reason="request 4711"))
+    assert (after.username, after.external_subject, after.roles) == (None, None, ())
+    assert (after.erased_at, after.version, after.subject) == (NOW + HOUR, 2, USER_ID)
+
+
+def test_sealed_names_are_forgotten_alike() -> None:
+    registration = UserRegistered(origin=UserOrigin.EXTERNAL)
+    user = evolve_user(None, USER_ID, registration, SEALED, NOW)
+
+    after = evolve_user(user, USER_ID, UserErased(), None, NOW + HOUR)
+
+    assert after.external_subject is None
+
+
+def test_a_user_is_erased_once() -> None:
+    user = erased()
+
+    decision, after = carried_out(user, EraseUser(), at_hour=1)
+
+    assert decision == refused(Refusal.NOTHING_TO_DO)
+    assert after == user
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        REGISTER,
+        ChangePassword(expected_epoch=0),
+        ChangeRoles(roles=(Role.ADMIN,)),
+        DisableUser(),
+        EnableUser(),
+        EndUserSessions(EndReason.STAFF, 1),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_nothing_happens_to_an_erased_user_any_more(command: UserCommand) -> None:
+    user = erased()
+
+    decision, after = carried_out(user, command)
+
+    assert decision.refusal in {Refusal.SUBJECT_ERASED, Refusal.DUPLICATE_USER}
+    assert after == user
+
+
+def test_an_erased_user_does_not_sign_in() -> None:
+    assert refusal_to_sign_in(erased(), 0) is Refusal.SUBJECT_ERASED
+
+
+@pytest.mark.parametrize(
+    "command",
+    [REGISTER, RegisterUser(origin=UserOrigin.EXTERNAL, external_subject="ada@example.com")],
+    ids=["user name", "external subject"],
+)
+def test_a_reason_that_names_the_user_is_refused(command: RegisterUser) -> None:
+    decision, after = carried_out(registered(command), EraseUser("asked by Ada@Example.com"))
+
+    assert decision == refused(Refusal.REASON_NAMES_USER)
+    assert after.erased_at is None
+
+
 # Sign-in
 
 
@@ -290,6 +366,7 @@ def test_a_disabled_user_is_told_so_whatever_their_password_was() -> None:
         UserDisabled(),
         UserEnabled(),
         UserSessionsEnded(reason=EndReason.STAFF, families=1),
+        UserErased(),
     ],
     ids=lambda event: type(event).__name__,
 )
