@@ -24,8 +24,8 @@ from infra.event_store import append_stream, database_clock, stream_version
 from infra.ids import new_uuid
 from infra.log_moments import Moment, Range
 from infra.postgres import Connection, transaction
-from infra.projection_folds import own_connection, scalar
-from infra.replay import Counted, not_counted, replaying
+from infra.projection_folds import Progress, own_connection, scalar
+from infra.replay import Counted, replaying
 from infra.snapshot_store import Snapshot, TamperedSnapshotError, newest_snapshot
 from infra.tail import START, Place, newest_place
 from projections.replaying import AnyState, LogFold, StateKind, kind_of, subject_of
@@ -111,15 +111,19 @@ class _Plan:
     latest_at: datetime
 
 
+def _no_progress(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
 async def take_snapshot(
-    engine: AsyncEngine, cause: Cause, counted: Counted = not_counted
+    engine: AsyncEngine, cause: Cause, progress: Progress = _no_progress
 ) -> TakenSnapshot | None:
     """Take a snapshot of the log as far as nothing can appear in it any more.
 
     Args:
         engine: The pool; two connections are taken.
         cause: By whom.
-        counted: Told how many events were folded, after each piece.
+        progress: Told how many events have been folded, and of how many.
 
     Returns:
         What was taken; None where nothing happened since the last one.
@@ -132,7 +136,7 @@ async def take_snapshot(
     async with own_connection(engine) as writer, _alone(writer):
         await writer.execute(_UNFINISHED)
         plan = await _plan(engine)
-        return None if plan is None else await _taken(engine, writer, plan, cause, counted)
+        return None if plan is None else await _taken(engine, writer, plan, cause, progress)
 
 
 async def snapshot_is_due(engine: AsyncEngine, least_events: int = SNAPSHOT_EVENTS) -> bool:
@@ -214,12 +218,18 @@ async def _plan(engine: AsyncEngine) -> _Plan | None:
 
 
 async def _taken(
-    engine: AsyncEngine, writer: Connection, plan: _Plan, cause: Cause, counted: Counted
+    engine: AsyncEngine, writer: Connection, plan: _Plan, cause: Cause, progress: Progress
 ) -> TakenSnapshot:
     snapshot_id = new_uuid()
     chunks = chunks_for(plan.states)
     digests = bytearray(DIGEST_BYTES * chunks * len(_KINDS))
-    states = packed_bytes = 0
+    states = packed_bytes = folded = 0
+
+    def counted(events: int) -> None:
+        nonlocal folded
+        folded += events
+        progress(folded, plan.events)
+
     for part in parts_of(plan.states, chunks):
         fold = await _folded(engine, plan, part, counted)
         states += len(fold.states)

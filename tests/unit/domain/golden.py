@@ -18,6 +18,7 @@ from typing import cast
 import msgspec
 
 import domain.events
+from domain.audit_history import HistoryScope
 from domain.detection import Outcome, Response, Severity, Verdict
 from domain.events.alerts import (
     AlertAcknowledged,
@@ -63,7 +64,9 @@ from domain.events.keys import (
     SigningKeyRetired,
 )
 from domain.events.registry import Event, registered_types
+from domain.events.reveals import PersonalDataRevealed
 from domain.events.sign_in_failures import AccountFailures, SignInFailuresCounted
+from domain.events.snapshots import SnapshotTaken
 from domain.events.users import (
     PasswordChanged,
     Role,
@@ -318,6 +321,20 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
             users=900,
             registered=31,
         )
+    ],
+    "SnapshotTaken.v1": [
+        SnapshotTaken(
+            snapshot_id=_SESSION,
+            format=1,
+            transaction_id=9_007_199_254_740_991,
+            position=1_000_000,
+            latest_at_us=1_772_366_400_250_001,
+            states=12_345,
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        )
+    ],
+    "PersonalDataRevealed.v1": [
+        PersonalDataRevealed(scope=scope, scope_id=_USER) for scope in HistoryScope
     ],
 }
 """What the data in each golden file reads as today."""
