@@ -4,17 +4,16 @@ import asyncio
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import psycopg
 
+from bench.audit_projections import rebuild_figures
 from bench.ceilings import BareStatement, bare_argon2_per_second, copy_seconds
 from bench.dataset import make_history
 from bench.environment import PASSWORD, Bench, Service, register_users, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, finish_load, run_load, start_load
-from bench.rebuild import rebuild_in_own_process
 
 CONCURRENCY = 32
 _ROUNDS = 5
@@ -170,13 +169,4 @@ def _rebuild_figures(on: Bench, say: Say) -> list[Figure]:
         connection.execute("VACUUM ANALYZE")
     say("reading a million events with COPY")
     copies = [copy_seconds(conninfo, on.folder / "copy.out") for _ in range(3)]
-    say("rebuilding")
-    began = time.perf_counter()
-    peak_mb = rebuild_in_own_process(on, "history")
-    took = time.perf_counter() - began
-    return [
-        Figure(
-            "rebuild of 1,000,000 events", took, "s", statistics.median(copies), 10, at_least=False
-        ),
-        Figure("rebuild resident", peak_mb, "MB", None, 150, at_least=False),
-    ]
+    return rebuild_figures(on, "history", statistics.median(copies), say)
