@@ -197,7 +197,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         kind: How it differs.
         table: ``sessions``, ``users`` or ``alerts``; ``events`` for a damaged stream.
         key: The session's, user's or alert's id; a stream's name.
-        column: Which column, where one differs.
+        column: Which column, where one differs; None where a row differs in its bytes alone.
         expected: What the log says; None where that is personal or does not apply.
         found: What is there, or what is wrong with a stream; None likewise.
     """
@@ -218,6 +218,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{self.table} {self.key}: the log knows of no such row"
             case DifferenceKind.DAMAGED_STREAM:
                 return f"{self.table} {self.key}: {self.found}"
+            case DifferenceKind.DIFFERS if self.column is None:
+                return f"{self.table} {self.key}: other bytes of the same values"
             case DifferenceKind.DIFFERS if self.column in _PERSONAL:
                 return f"{self.table} {self.key} {self.column}: personal data differs"
             case DifferenceKind.DIFFERS:
