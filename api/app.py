@@ -18,6 +18,7 @@ from api import (
     oauth_routes,
     operations,
     reauthentication,
+    replay,
     rules,
     sessions,
     staff,
@@ -48,6 +49,7 @@ ROUTES = (
     alert_revocations,
     rules,
     allow_list,
+    replay,
     oauth_routes,
     operations,
 )

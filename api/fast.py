@@ -24,6 +24,7 @@ _MEANINGS = {
     415: "A content type that is not read",
     422: "A value is not acceptable",
     429: "Too many requests; see Retry-After",
+    500: "Something went wrong here",
     503: "Cannot answer just now; see Retry-After",
 }
 

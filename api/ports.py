@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from api.audit_ports import AuditHistories, Past
 from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -287,6 +288,8 @@ class Services:
     alert_queries: AlertQueries
     alert_feed: AlertFeed
     histories: Histories
+    past: Past
+    audit_histories: AuditHistories
     erasures: Erasures
     detection_policies: DetectionPolicies
     rulebook: Rulebook

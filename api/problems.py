@@ -41,6 +41,7 @@ class ProblemKind(_Kind, Enum):
     INVALID_INPUT = (422, "invalid-input", "A value is not acceptable")
     RATE_LIMITED = (429, "rate-limited", "Too many requests; wait and try again")
     INTERNAL = (500, "internal-error", "Something went wrong on our side")
+    ALTERED_HISTORY = (500, "altered-history", "What is stored of the past was tampered with")
     UNAVAILABLE = (503, "unavailable", "The service cannot answer just now; try again")
 
     @property

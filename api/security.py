@@ -182,6 +182,7 @@ async def is_still(services: Services, caller: Caller, *roles: Role) -> bool:
 
 READERS = (Role.ANALYST, Role.AUDITOR, Role.ADMIN)
 StaffReader = Annotated[Caller, Depends(staff(*READERS))]
+Auditor = Annotated[Caller, Depends(staff(Role.AUDITOR))]
 StaffActor = Annotated[Caller, Depends(staff(Role.ANALYST, Role.ADMIN))]
 
 

@@ -48,6 +48,10 @@ class UnknownPlaceError(Exception):
     """There is no event at that place, or none that has been sequenced yet."""
 
 
+class AlteredHistoryError(Exception):
+    """What is stored of the past is not as it was written; the message says what."""
+
+
 def parse_as_of(text: str) -> AsOf:
     """Read an instant or a place.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.audit_history import (
@@ -66,7 +67,7 @@ class Reveal:
 
 
 class AuditHistories:
-    """``api.ports.AuditHistories`` over PostgreSQL."""
+    """``api.audit_ports.AuditHistories`` over PostgreSQL."""
 
     def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
         """Read through this pool, opening with these data keys."""
@@ -134,11 +135,18 @@ class AuditHistories:
             personal = None
             if box is not None and key is not None:
                 try:
-                    personal = key.open(Sealed(record[4], box))
+                    personal = _without_secrets(key.open(Sealed(record[4], box)))
                 except UnsealError as error:
                     _log.error("event %s stays sealed: %s", record[4], error)
             entries.append(_entry(record, personal))
         return HistoryPage(entries, next_after)
+
+    async def revealed(
+        self, of: HistoryOf, *, reason: str, cause: Cause, after: str | None, limit: int
+    ) -> HistoryPage:
+        """See ``api.audit_ports.AuditHistories.revealed``."""
+        reveal = await self.record_reveal(of, reason, cause)
+        return await self.revealed_page(reveal, after=after, limit=limit)
 
     async def _records(
         self, connection: Connection, of: HistoryOf, after: str | None, limit: int
@@ -164,6 +172,14 @@ class AuditHistories:
         last = records[limit - 1]
         in_stream = of.scope is not HistoryScope.USER
         return records[:limit], str(last[3]) if in_stream else f"{last[1]}.{last[0]}"
+
+
+def _without_secrets(personal: Personal) -> Personal:
+    """Without the hash of the device cookie."""
+    client = personal.client
+    if client is None:
+        return personal
+    return replace(personal, client=replace(client, device_key=None))
 
 
 async def _stream_of(connection: Connection, of: HistoryOf) -> Stream:

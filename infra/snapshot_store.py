@@ -10,6 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from domain.as_of import AlteredHistoryError
 from domain.events.canonical import microseconds
 from domain.events.registry import MalformedEventError, UnknownEventError, decode_event
 from domain.events.snapshots import SnapshotTaken
@@ -48,7 +49,7 @@ SELECT kind, chunk, states FROM snapshot_chunks
 """
 
 
-class TamperedSnapshotError(Exception):
+class TamperedSnapshotError(AlteredHistoryError):
     """A snapshot that is not as it was taken; the message has its id."""
 
     def __init__(self, snapshot_id: str, what: str) -> None:

@@ -1,6 +1,6 @@
 """A session as auditors see it: everything but secrets and what is personal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -62,6 +62,22 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     ended_at: datetime | None
     end_reason: str | None
+
+
+class SessionsPage(msgspec.Struct, frozen=True):
+    """Some of the sessions as they stood at a moment.
+
+    Attributes:
+        sessions: In the order of ``place_of``.
+        at: The instant that they are judged by.
+        next_after: Pass as ``after`` for the next page; None on the last.
+        damaged: What is wrong with streams that cannot be folded.
+    """
+
+    sessions: Sequence[SessionView]
+    at: datetime
+    next_after: str | None
+    damaged: Sequence[str]
 
 
 def view_of(family: Family, session: Session, at: datetime) -> SessionView:

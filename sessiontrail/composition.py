@@ -32,11 +32,13 @@ from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_lag import DetectorLag
 from infra.device_names import DeviceNames
 from infra.erasure import PostgresErasure
+from infra.event_history import AuditHistories
 from infra.geoip import GeoIp
 from infra.ids import new_uuid
 from infra.key_files import KeyRing
 from infra.migrate import is_current
 from infra.password_hashing import PasswordHashing, load_blocklist
+from infra.past_pages import PastPages
 from infra.postgres import create_engine
 from infra.rate_limits import rate_limits
 from infra.refresh_lanes import RefreshLanes
@@ -204,6 +206,8 @@ async def running_service(
             alert_feed=alert_feed,
             erasures=PostgresErasure(store.engine, store.users),
             histories=StreamHistories(store.engine, store.data_keys),
+            past=PastPages(store.engine),
+            audit_histories=AuditHistories(store.engine, store.data_keys),
             detection_policies=DetectionPolicyStore(store.engine, store.data_keys),
             rulebook=DescribedRules(),
             limits=limits,

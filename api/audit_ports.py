@@ -1,0 +1,72 @@
+"""What auditors' routes need from outside, as Protocols; ``infra`` implements them."""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from domain.as_of import AsOf
+from domain.audit_history import HistoryOf, HistoryPage
+from domain.events.envelope import Cause
+from domain.ids import UserId
+from projections.session_views import SessionsPage, SessionStatus
+from projections.state_diffs import ChangesPage
+
+
+class Past(Protocol):
+    """Reads the past."""
+
+    async def sessions(
+        self,
+        as_of: AsOf,
+        *,
+        user_id: UserId | None,
+        statuses: Collection[SessionStatus],
+        limit: int,
+        after: str | None,
+    ) -> SessionsPage:
+        """A page of the sessions as they stood; it may hold fewer, where more would take long.
+
+        Args:
+            as_of: The moment.
+            user_id: Whose; None for everybody's.
+            statuses: Any of these; empty for all.
+            limit: At most so many, but for a family's last ones.
+            after: ``next_after`` of the page before.
+
+        Raises:
+            UnknownPlaceError: There is no such place in the log.
+            InvalidCursorError: ``after`` was not given out.
+            AlteredHistoryError: A snapshot was tampered with.
+            UnknownEventError: A newer build wrote to the log.
+        """
+        ...
+
+    async def changes(
+        self, first: AsOf, second: AsOf, *, user_id: UserId | None, limit: int, after: str | None
+    ) -> ChangesPage:
+        """A page of what became different between two moments; as ``sessions``."""
+        ...
+
+
+class AuditHistories(Protocol):
+    """Reads histories out of the log."""
+
+    async def page(self, of: HistoryOf, *, after: str | None, limit: int) -> HistoryPage:
+        """Some of a history, sealed.
+
+        Raises:
+            UnknownHistoryError: The log has nothing of it.
+            InvalidCursorError: ``after`` was not given out.
+        """
+        ...
+
+    async def revealed(
+        self, of: HistoryOf, *, reason: str, cause: Cause, after: str | None, limit: int
+    ) -> HistoryPage:
+        """The same, opened; that somebody has it opened is on record before.
+
+        Raises:
+            UnknownHistoryError: The log has nothing of it.
+            InvalidCursorError: ``after`` was not given out.
+            NothingToRevealError: Whoever it is about was erased.
+        """
+        ...
