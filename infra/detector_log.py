@@ -16,14 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.detection_work import Stage
 from domain.events.registry import UnknownEventError
 from domain.ports import ConcurrencyError, StoreUnavailableError
-from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import IDLE_LIMIT, LEASE_S, PARTITIONS, TRANSPORT, Leases
-from infra.detector_reactions import Reactions
 from infra.detector_reading import END, Passage, read_passage
 from infra.detector_set_aside import set_aside
-from infra.detector_work import DetectorWork
+from infra.detector_work import DetectorWork, Workbench
 from infra.postgres import Connection, transaction
-from infra.sealing import DataKeys
 from infra.tail import Place
 
 _SHORTEST_REST_S: Final = 0.005
@@ -86,9 +83,7 @@ class LogSource:
         self,
         engine: AsyncEngine,
         leases: Leases,
-        policies: DetectionPolicyStore,
-        reactions: Reactions,
-        data_keys: DataKeys,
+        bench: Workbench,
         types: Callable[[Stage], Collection[str]],
     ) -> None:
         """Read as the owner of these leases.
@@ -96,16 +91,12 @@ class LogSource:
         Args:
             engine: The pool.
             leases: Which partitions are this worker's.
-            policies: The detection policy.
-            reactions: Carries reactions out.
-            data_keys: Opens and seals personal parts.
+            bench: Begins batches.
             types: The event types that a stage wants.
         """
         self._engine = engine
         self._leases = leases
-        self._policies = policies
-        self._reactions = reactions
-        self._data_keys = data_keys
+        self._bench = bench
         self._types = {stage: sorted(types(stage)) for stage in Stage}
         self._readers = {stage: _Reader() for stage in Stage}
 
@@ -151,7 +142,7 @@ class LogSource:
                 min(others, default=END),
                 self._types[stage],
                 None if everybody else partitions,
-                self._data_keys,
+                self._bench.data_keys,
                 limit,
             )
             if passage.places:
@@ -196,9 +187,7 @@ class LogSource:
         reader = self._readers[stage]
         async with transaction(self._engine) as connection:
             await self._hold(connection, stage, partitions)
-            work = DetectorWork(
-                connection, stage, passage.events, self._policies, self._reactions, self._data_keys
-            )
+            work = self._bench.begin(connection, stage, passage.events)
             yield work
             moved, unread = passage.before(work.taken)
             if unread:

@@ -1,6 +1,5 @@
 """Reading a stretch of the log for the detector: events opened, and what cannot be read apart."""
 
-import logging
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ import msgspec
 from domain.events.envelope import RecordedEvent
 from domain.events.registry import MalformedEventError, UnknownEventError
 from infra.detector_leases import PARTITIONS
-from infra.detector_set_aside import Unread
+from infra.detector_set_aside import Unread, unreadable
 from infra.detector_work import unsealed
 from infra.postgres import Connection
 from infra.sealing import DataKeys
@@ -17,7 +16,6 @@ from infra.tail import COLUMNS, Place, recorded
 
 END: Final = Place(2**64 - 1, 2**63 - 1)
 """Behind every event."""
-_log = logging.getLogger(__name__)
 
 # Read together with the newest place of the same snapshot: where nothing is found, everything up to
 # there was looked through. The users of a partition are told by their ids' hash, which is the same
@@ -136,9 +134,7 @@ def _passage(
         except MalformedEventError as error:
             if unread:
                 break  # one at a time: if it is not them but us, let it not be all of them
-            _log.error("event %s cannot be read: %s", record[4], error)
-            reason = f"it cannot be read: {type(error).__name__}"
-            unread.append(Unread(place, record[4], record[2], record[5], reason))
+            unread.append(unreadable(place, record[4], record[2], record[5], error))
         except UnknownEventError:
             if not places:
                 raise

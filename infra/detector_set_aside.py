@@ -1,14 +1,18 @@
 """Events that the detector went on without: kept where people see them."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from domain.detection_work import Stage
+from domain.events.registry import MalformedEventError
 from domain.ids import EventId, Stream
 from infra.postgres import Connection
 from infra.tail import Place
+
+_log = logging.getLogger(__name__)
 
 _SET_ASIDE = """
 INSERT INTO detector_set_aside (event_id, stage, position, stream, type, reason, set_aside_at)
@@ -36,6 +40,14 @@ class Unread(msgspec.Struct, frozen=True):
     stream: Stream
     type: str
     reason: str
+
+
+def unreadable(
+    place: Place, event_id: EventId, stream: Stream, type_: str, error: MalformedEventError
+) -> Unread:
+    """An event that no build can read; the log of the process says what is wrong with it."""
+    _log.error("event %s cannot be read: %s", event_id, error)
+    return Unread(place, event_id, stream, type_, f"it cannot be read: {type(error).__name__}")
 
 
 class SetAside(msgspec.Struct, frozen=True):

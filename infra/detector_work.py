@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -33,34 +34,50 @@ SELECT (transaction_id, position) >= (%s::text::xid8, %s) FROM detector_partitio
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What every batch of a worker is dealt with, whatever transport its events come by.
+
+    Attributes:
+        policies: The detection policy.
+        reactions: Carries reactions out.
+        data_keys: Opens what events say of persons, and seals what alerts do.
+    """
+
+    policies: DetectionPolicyStore
+    reactions: Reactions
+    data_keys: DataKeys
+
+    def begin(
+        self, connection: Connection, stage: Stage, events: Sequence[RecordedEvent]
+    ) -> "DetectorWork":
+        """Begin a batch.
+
+        Args:
+            connection: In the transaction that holds its partitions.
+            stage: What the events are read for.
+            events: The batch, opened.
+        """
+        return DetectorWork(self, connection, stage, events)
+
+
 class DetectorWork(DetectorStates):
-    """``detector.ports.Work`` over PostgreSQL, whatever transport the events came by."""
+    """``detector.ports.Work`` over PostgreSQL; ``Workbench.begin`` makes it."""
 
     def __init__(
         self,
+        bench: Workbench,
         connection: Connection,
         stage: Stage,
         events: Sequence[RecordedEvent],
-        policies: DetectionPolicyStore,
-        reactions: Reactions,
-        data_keys: DataKeys,
     ) -> None:
-        """Wrap a transaction that holds its partitions.
-
-        Args:
-            connection: In the transaction.
-            stage: What the events are read for.
-            events: The batch, opened.
-            policies: The detection policy.
-            reactions: Carries reactions out.
-            data_keys: Seals what alerts say of persons.
-        """
+        """See ``Workbench.begin``."""
         super().__init__(connection)
         self._stage = stage
         self._events = events
-        self._policies = policies
-        self._reactions = reactions
-        self._data_keys = data_keys
+        self._policies = bench.policies
+        self._reactions = bench.reactions
+        self._data_keys = bench.data_keys
         self.taken = len(events)
         """How many of the events count as dealt with."""
 

@@ -23,11 +23,9 @@ from domain.events.envelope import RecordedEvent
 from domain.events.registry import MalformedEventError, UnknownEventError
 from domain.ids import EventId, Stream
 from domain.ports import StoreUnavailableError
-from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_log import PartitionLostError
-from infra.detector_reactions import Reactions
-from infra.detector_set_aside import Unread, set_aside
-from infra.detector_work import DetectorWork, opened
+from infra.detector_set_aside import Unread, set_aside, unreadable
+from infra.detector_work import DetectorWork, Workbench, opened
 from infra.ids import new_uuid
 from infra.kafka_access import KafkaAccess, KafkaAwayError
 from infra.kafka_bookmarks import Bookmarks
@@ -41,7 +39,6 @@ from infra.kafka_partition import (
     Waiting,
 )
 from infra.postgres import Connection, transaction
-from infra.sealing import DataKeys
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +68,7 @@ class KafkaSource:
         access: KafkaAccess,
         group: str,
         crowd: CrowdSource,
-        policies: DetectionPolicyStore,
-        reactions: Reactions,
-        data_keys: DataKeys,
+        bench: Workbench,
         types: Callable[[Stage], Collection[str]],
     ) -> None:
         """Connects to nothing yet.
@@ -83,17 +78,13 @@ class KafkaSource:
             access: The brokers and the topic.
             group: The consumer group of all workers.
             crowd: The log, for the crowd's stage.
-            policies: The detection policy.
-            reactions: Carries reactions out.
-            data_keys: Opens and seals personal parts.
+            bench: Begins batches.
             types: The event types that a stage wants.
         """
         self._engine = engine
         self._consumer = GroupConsumer(access, group)
         self._crowd = crowd
-        self._policies = policies
-        self._reactions = reactions
-        self._data_keys = data_keys
+        self._bench = bench
         self._types = frozenset(types(Stage.USERS))
         self._bookmarks = Bookmarks(new_uuid())
         self._held: dict[int, HeldPartition] = {}
@@ -279,14 +270,8 @@ class KafkaSource:
         events = [each.event for each in waiting if isinstance(each.event, RecordedEvent)]
         before = await self._bookmarks.judged_on_the_log(connection, events)
         events = [each for each in events if each.event_id not in before]
-        return DetectorWork(
-            connection,
-            Stage.USERS,
-            await opened(connection, events, self._data_keys),
-            self._policies,
-            self._reactions,
-            self._data_keys,
-        )
+        events = await opened(connection, events, self._bench.data_keys)
+        return self._bench.begin(connection, Stage.USERS, events)
 
     def _give_up(self, partitions: Mapping[int, HeldPartition]) -> None:
         """Another worker has been here: ask the database anew, if the group says they are ours."""
@@ -300,13 +285,12 @@ def _event_of(envelope: Envelope) -> RecordedEvent | Unread:
     try:
         return event_of(envelope)
     except MalformedEventError as error:
-        logger.error("event %s cannot be read: %s", envelope.event_id, error)  # noqa: TRY400
-        return Unread(
+        return unreadable(
             envelope.place,
             EventId(envelope.event_id),
             Stream(envelope.stream),
             envelope.type,
-            f"it cannot be read: {type(error).__name__}",
+            error,
         )
 
 

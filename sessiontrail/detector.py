@@ -16,6 +16,7 @@ from infra.detector_log import LogSource
 from infra.detector_metrics import DetectorMetrics
 from infra.detector_reactions import Reactions
 from infra.detector_retention import run_retention
+from infra.detector_work import Workbench
 from infra.postgres import transaction
 from infra.settings import Settings
 from infra.subject_keys import system_key
@@ -58,7 +59,8 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
     stages = (Stage.CROWD,) if on_kafka else tuple(Stage)
     leases = Leases(store.engine, stages)
     networks = geoip(settings)
-    log = LogSource(store.engine, leases, policies, reactions, store.data_keys, types_read)
+    bench = Workbench(policies, reactions, store.data_keys)
+    log = LogSource(store.engine, leases, bench, types_read)
     topic = None
     if on_kafka:
         from infra.kafka_source import KafkaSource  # noqa: PLC0415 (only then is kafka-python loaded)
@@ -68,9 +70,7 @@ async def detect(settings: Settings, store: Store, metrics: DetectorMetrics) -> 
             settings.kafka_access(),
             settings.kafka_group,
             log,
-            policies,
-            reactions,
-            store.data_keys,
+            bench,
             types_read,
         )
     reader = EventReader(UserAgents(), networks, crowd_concealment(store.data_keys.masters))

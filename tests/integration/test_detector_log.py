@@ -17,6 +17,7 @@ from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import PARTITIONS, Leases
 from infra.detector_log import LogSource, PartitionLostError
 from infra.detector_reactions import Reactions
+from infra.detector_work import Workbench
 from infra.ids import new_uuid
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys
@@ -48,9 +49,8 @@ class Worker:
         reactions = Reactions(
             data_keys, PostgresUserCommands(engine, data_keys), policies, {}, lambda *_: True
         )
-        self.source = LogSource(
-            engine, self.leases, policies, reactions, data_keys, lambda _: [PasswordChanged.TYPE]
-        )
+        bench = Workbench(policies, reactions, data_keys)
+        self.source = LogSource(engine, self.leases, bench, lambda _: [PasswordChanged.TYPE])
         self.seen: list[str] = []
 
     async def take(self, count: int, limit: int = 50, stage: Stage = Stage.USERS) -> list[str]:

@@ -18,7 +18,7 @@ from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_leases import Leases
 from infra.detector_log import LogSource, PartitionLostError
 from infra.detector_reactions import Reactions
-from infra.detector_work import DetectorWork
+from infra.detector_work import DetectorWork, Workbench
 from infra.ids import new_uuid
 from infra.kafka_access import KafkaAccess
 from infra.kafka_bookmarks import Bookmarks
@@ -58,7 +58,10 @@ class Consumers:
         policies = DetectionPolicyStore(self.engine, self.data_keys)
         people = PostgresUserCommands(self.engine, self.data_keys)
         reactions = Reactions(self.data_keys, people, policies, {}, lambda *_: True)
-        shared = (policies, reactions, self.data_keys, lambda _: [PasswordChanged.TYPE])
+        shared = (
+            Workbench(policies, reactions, self.data_keys),
+            lambda _: [PasswordChanged.TYPE],
+        )
         crowd = LogSource(self.engine, Leases(self.engine), *shared)
         return KafkaSource(self.engine, access, self.group, crowd, *shared)
 
