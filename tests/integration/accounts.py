@@ -106,24 +106,37 @@ class Accounts:
     ) -> SignedIn:
         """A new session: of a new user unless one is given."""
         user = user or await self.user()
-        secret = os.urandom(SECRET_BYTES)
-        family_id, session_id = FamilyId(new_uuid()), SessionId(new_uuid())
-        command = StartSession(
-            session_id=session_id,
-            user_id=user.user_id,
-            client_id="web",
-            auth_methods=("pwd",),
-            delivery=TokenDelivery.BODY,
-            persistent=True,
-            secret=secret,
-            token_key=KEYS.current_id,
-            client=client,
-            device_name=device_name,
-            policy=policy,
+        family_id, command, by = start_session(
+            user.user_id, client=client, device_name=device_name, policy=policy
         )
-        opened = await self.users.open_session(user.credential_epoch, family_id, command, cause())
+        opened = await self.users.open_session(user.credential_epoch, family_id, command, by)
         assert not isinstance(opened, Refusal), opened
-        return SignedIn(family_id, user, RefreshToken(1, family_id, session_id, 1, secret))
+        token = RefreshToken(1, family_id, command.session_id, 1, command.secret)
+        return SignedIn(family_id, user, token)
+
+
+def start_session(
+    user_id: UserId,
+    *,
+    client: ClientContext = LAPTOP,
+    device_name: str | None = None,
+    policy: SessionPolicy = POLICY,
+) -> tuple[FamilyId, StartSession, Cause]:
+    """What opens a session: its family's id, the command, and why."""
+    command = StartSession(
+        session_id=SessionId(new_uuid()),
+        user_id=user_id,
+        client_id="web",
+        auth_methods=("pwd",),
+        delivery=TokenDelivery.BODY,
+        persistent=True,
+        secret=os.urandom(SECRET_BYTES),
+        token_key=KEYS.current_id,
+        client=client,
+        device_name=device_name,
+        policy=policy,
+    )
+    return FamilyId(new_uuid()), command, cause()
 
 
 def refresh(
