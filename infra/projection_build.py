@@ -110,7 +110,7 @@ async def build(at: Rebuilding, progress: Progress) -> None:
         else:
             await catch_up_closely(at, progress)
     except DamagedLogError:
-        await discard_build(at)
+        await discard_build(at.connection)
         raise
 
 

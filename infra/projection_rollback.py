@@ -29,7 +29,7 @@ from infra.projection_folds import (
     snapshot,
     statement,
 )
-from infra.projection_swap import FORGET_REPLACED, while_nobody_writes
+from infra.projection_swap import forget_replaced, while_nobody_writes
 from infra.rebuild_session import RebuildError, Rebuilding, rebuilding
 from infra.sealing import DataKeys
 from projections.comparison import AnyRow, row_differences
@@ -139,7 +139,7 @@ async def rollback_projections(
         async def roll_back() -> list[RolledBack]:
             await _catch_up(at, since, _untold)
             done = [await _put_back(at.connection, projection) for projection in PROJECTIONS]
-            await at.connection.execute(FORGET_REPLACED.encode())
+            await forget_replaced(at.connection)
             return done
 
         async def meanwhile() -> None:

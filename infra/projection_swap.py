@@ -16,15 +16,13 @@ from domain.ports import StoreUnavailableError
 from infra.postgres import Connection
 from infra.projection_build import build, catch_up, catch_up_closely, count_rebuilt, misfit
 from infra.projection_folds import PROJECTIONS, AnyProjection, Progress, statement
-from infra.rebuild_session import Rebuilding, discard_build, rebuilding, require_build
+from infra.rebuild_session import Rebuilding, discard_build, empty, rebuilding, require_build
 from infra.sealing import DataKeys
 
 _LOCK_ATTEMPTS = 10
 _LOCK_TIMEOUT = "2s"
 
 _ResultT = TypeVar("_ResultT")
-
-FORGET_REPLACED = "TRUNCATE replaced_rows"
 
 _FORGET_ERASED = """
 UPDATE rebuilt_{table} r SET {forgotten}
@@ -145,7 +143,7 @@ async def rebuild_projections(
         Exception: As ``swap_projections``; nothing was changed.
     """
     async with rebuilding(engine, data_keys) as at:
-        await discard_build(at)
+        await discard_build(at.connection)
         await build(at, progress)
         return await _swap(at)
 
@@ -163,8 +161,13 @@ async def discard_rebuild(engine: AsyncEngine, data_keys: DataKeys) -> None:
         StoreUnavailableError: The database went away.
     """
     async with rebuilding(engine, data_keys) as at, at.connection.transaction():
-        await discard_build(at)
-        await at.connection.execute(FORGET_REPLACED.encode())
+        await discard_build(at.connection)
+        await forget_replaced(at.connection)
+
+
+async def forget_replaced(connection: Connection) -> None:
+    """Forget what the last swap replaced."""
+    await empty(connection, "replaced_rows")
 
 
 async def while_nobody_writes(
@@ -207,18 +210,18 @@ async def _swap(at: Rebuilding) -> list[Rebuilt]:
         await catch_up(at)
         found = [await _find(at.connection, projection) for projection in PROJECTIONS]
         if any(found):
-            await at.connection.execute(FORGET_REPLACED.encode())
-        rebuilt = [
+            await forget_replaced(at.connection)
+        return [
             await _replace(at, projection, differing)
             for projection, differing in zip(PROJECTIONS, found, strict=True)
         ]
-        await discard_build(at)
-        return rebuilt
 
     async def meanwhile() -> None:
         await catch_up(at)
 
-    return await while_nobody_writes(at.connection, swap, meanwhile)
+    rebuilt = await while_nobody_writes(at.connection, swap, meanwhile)
+    await discard_build(at.connection)
+    return rebuilt
 
 
 async def _find(connection: Connection, projection: AnyProjection) -> int:

@@ -19,8 +19,8 @@ _PATIENCE = "5s"  # a session that was killed ends in less, once it has noticed
 
 _MAY_DELETE = "SELECT has_table_privilege(%s, 'DELETE') AND has_table_privilege(%s, 'TRUNCATE')"
 
-EMPTY = "TRUNCATE rebuilt_users, rebuilt_sessions, rebuilt_alerts, rebuild_progress"
-"""Unlike what is deleted, what is truncated leaves the disk."""
+_BUILD = ("rebuilt_users", "rebuilt_sessions", "rebuilt_alerts", "rebuild_progress")
+_TO_TRUNCATE = "100ms"
 
 # Another build of ours may fold otherwise. A file is named anew whenever its table is emptied: so
 # progress that came with a dump of another database, whose snapshots mean nothing here, is told.
@@ -112,15 +112,31 @@ async def rebuilding(engine: AsyncEngine, data_keys: DataKeys) -> AsyncIterator[
         yield Rebuilding(engine, connection, data_keys)
 
 
-async def discard_build(at: Rebuilding) -> None:
-    """Forget the build, and the disk what it held."""
-    await at.connection.execute(EMPTY.encode())
+async def discard_build(connection: Connection) -> None:
+    """Forget the build, and with it how far it is."""
+    await empty(connection, *_BUILD)
+
+
+async def empty(connection: Connection, *tables: str) -> None:
+    """Empty tables: what they held leaves the disk, unless somebody is just reading it.
+
+    A dump reads all tables for as long as it takes, and truncating would wait for its end, in a
+    swap with writers behind it. Then rows are deleted instead, and vacuum is left to clear up.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{_TO_TRUNCATE}'".encode())
+            await connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
+    except psycopg.errors.LockNotAvailable:
+        async with connection.transaction():
+            for table in tables:
+                await connection.execute(f"DELETE FROM {table}".encode())  # noqa: S608 (ours)
 
 
 async def begin_build(connection: Connection, since: str) -> dict[str, Place]:
     """Forget what there was, and note that a build begins that will see this snapshot's log."""
     async with connection.transaction():
-        await connection.execute(EMPTY.encode())
+        await discard_build(connection)
         made_by = await _maker(connection)
         for projection in PROJECTIONS:
             await connection.execute(_BEGIN, (projection.table, made_by, since))

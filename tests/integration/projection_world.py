@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -188,6 +188,29 @@ async def _some_alerts(world: World, session: SignedIn) -> None:
     resolved = await analysts.command(alert.alert_id, verdict, by_staff(new_uuid()))
     assert isinstance(resolved, Alert), resolved
     await raise_alert(world.engine, world.data_keys, raised())
+
+
+@asynccontextmanager
+async def refreshing(world: World, sessions: Sequence[SignedIn]) -> AsyncIterator[None]:
+    """Refresh sessions as fast as they can, as long as the block lasts; each must get on."""
+    finished = asyncio.Event()
+
+    async def refresh_until_finished(each: SignedIn) -> int:
+        token, count = each.token, 0
+        while not finished.is_set():
+            answer = await present(lanes, token)
+            assert isinstance(answer, RefreshToken), answer
+            token, count = answer, count + 1
+        return count
+
+    working = at_work(RefreshLanes(world.conninfo, world.data_keys))
+    async with working as lanes, asyncio.TaskGroup() as tasks:
+        counts = [tasks.create_task(refresh_until_finished(each)) for each in sessions]
+        try:
+            yield
+        finally:
+            finished.set()
+    assert all(count.result() > 0 for count in counts)
 
 
 def meanwhile(work: Callable[[], Coroutine[object, object, None]]) -> Progress:

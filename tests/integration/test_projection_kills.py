@@ -14,8 +14,9 @@ from infra.migrate import migrate
 from infra.postgres import create_engine
 from infra.rebuild_session import NoBuildError, RebuildUnderWayError, rebuilding
 from infra.sealing import DataKeys
+from tests.equivalence import assert_rows_are_folds
 from tests.integration.accounts import SignedIn
-from tests.integration.projection_world import World, open_world, some_lives, until
+from tests.integration.projection_world import World, open_world, refreshing, some_lives, until
 
 
 @pytest.fixture
@@ -118,13 +119,41 @@ async def test_a_roll_back_that_was_killed_has_changed_nothing(
     await world.rebuild()
     before = world.tables()
 
-    # The last that it does is to empty this table, which whoever reads it keeps it from.
-    await killed(world, "rollback", "replaced_rows", mode="ACCESS SHARE")
+    # The last that it does is to empty this table, which is all that this lock keeps it from.
+    await killed(world, "rollback", "replaced_rows", mode="SHARE")
 
     assert world.tables() == before
     session = await world.refresh(session, 2)
     assert (await world.rollback())["sessions"].written == 1
     assert {each.column for each in await world.verify()} == {"device_name"}
+
+
+@pytest.mark.parametrize(
+    ("step", "locked", "mode"),
+    [
+        ("build", "rebuilt_users", "ACCESS EXCLUSIVE"),
+        ("compare", "rebuilt_alerts", "ACCESS EXCLUSIVE"),
+        ("swap", "replaced_rows", "ACCESS EXCLUSIVE"),
+        ("rebuild", "replaced_rows", "ACCESS EXCLUSIVE"),
+        ("rollback", "replaced_rows", "SHARE"),
+    ],
+)
+async def test_who_refreshes_gets_on_when_a_step_is_killed_and_done_again(
+    world: World, session: SignedIn, step: str, locked: str, mode: str
+) -> None:
+    sessions = [await world.accounts.sign_in() for _ in range(4)]
+    if step in {"compare", "swap"}:
+        await world.build()
+    if step == "rollback":
+        await world.rebuild()
+
+    async with refreshing(world, sessions):
+        await killed(world, step, locked, mode=mode)
+        await getattr(world, step)()
+
+    await world.rebuild()
+    assert await world.verify() == []
+    await assert_rows_are_folds(world.owner_conninfo, world.data_keys)
 
 
 async def test_only_one_rebuilds_at_a_time(world: World, session: SignedIn) -> None:

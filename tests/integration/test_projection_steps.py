@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
-from domain.refresh_token import RefreshToken
 from infra.projection_build import DamagedLogError
+from infra.projection_leftovers import PERSONAL_LEFTOVERS
 from infra.projection_rollback import CannotRollBackError, NothingReplacedError
 from infra.projection_swap import Rebuilt, discard_rebuild
 from infra.rebuild_session import NoBuildError
-from infra.refresh_lanes import RefreshLanes
 from infra.sealing import DataKeys
 from tests.equivalence import assert_rows_are_folds
-from tests.integration.accounts import SignedIn, at_work, cause, present
-from tests.integration.projection_world import World, meanwhile, open_world, some_lives
+from tests.integration.accounts import SignedIn, cause
+from tests.integration.projection_world import World, meanwhile, open_world, refreshing, some_lives
 
 IN_CLEAR = ("ada@example.com", "my laptop", "Oslo")
 """What Ada is known by: her name, her device's, and where an alert has seen her."""
@@ -390,6 +390,24 @@ async def test_what_was_rolled_back_can_be_swapped_again(world: World, session: 
     assert await world.verify() == []
 
 
+async def test_a_dump_that_reads_all_tables_holds_no_step_up(
+    world: World, session: SignedIn
+) -> None:
+    damage(world, session)
+    damaged = world.contents()
+    with psycopg.connect(world.owner_conninfo) as dump:
+        for table in ("users", "sessions", "alerts", "rebuild_progress", *PERSONAL_LEFTOVERS):
+            dump.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE".encode())
+
+        await world.build()
+        assert (await world.swap())["sessions"].written == 1
+        assert world.rows_beside() == {"replaced_rows": 3}
+        await world.rollback()
+
+    assert world.contents() == damaged
+    assert world.rows_beside() == {}
+
+
 async def test_discarding_leaves_nothing_beside_the_tables(world: World, session: SignedIn) -> None:
     damage(world, session)
     await world.rebuild()
@@ -406,19 +424,8 @@ async def test_discarding_leaves_nothing_beside_the_tables(world: World, session
 async def test_refreshes_go_on_through_every_step(world: World, session: SignedIn) -> None:
     sessions = [await world.accounts.sign_in() for _ in range(8)]
     bystander = await world.accounts.sign_in()
-    finished = asyncio.Event()
 
-    async def refresh_until_finished(each: SignedIn) -> int:
-        token, count = each.token, 0
-        while not finished.is_set():
-            answer = await present(lanes, token)
-            assert isinstance(answer, RefreshToken), answer
-            token, count = answer, count + 1
-        return count
-
-    working = at_work(RefreshLanes(world.conninfo, world.data_keys))
-    async with working as lanes, asyncio.TaskGroup() as tasks:
-        counts = [tasks.create_task(refresh_until_finished(each)) for each in sessions]
+    async with refreshing(world, sessions):
         for _ in range(3):
             await asyncio.to_thread(
                 world.sql,
@@ -430,9 +437,7 @@ async def test_refreshes_go_on_through_every_step(world: World, session: SignedI
             assert (await world.swap())["sessions"] == Rebuilt("sessions", 14, 1, 1)
             assert (await world.rollback())["sessions"].written == 1
             assert [each.key for each in await world.verify()] == [bystander.session_id]
-        finished.set()
 
-    assert all(count.result() > 0 for count in counts)
     await world.rebuild()
     assert await world.verify() == []
     await assert_rows_are_folds(world.owner_conninfo, world.data_keys)
