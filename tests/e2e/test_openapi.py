@@ -62,7 +62,7 @@ def loaded(running: RunningService) -> BaseSchema:
 
 @pytest.fixture(scope="module")
 def staff_member(shared_service: RunningService) -> Account:
-    return add_user(shared_service, roles=(Role.ADMIN,))
+    return add_user(shared_service, roles=(Role.ADMIN, Role.AUDITOR))
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,7 @@ class Tour:
         self.staff()
         self.alerts()
         self.policy()
+        self.past()
         self.documents()
         return self.answers
 
@@ -346,6 +347,19 @@ class Tour:
         self.note("GET", "/v1/allow-list", one.get("/v1/allow-list"))
         removed = one.delete(f"/v1/allow-list/{added.json()['id']}")
         self.note("DELETE", "/v1/allow-list/{entry_id}", removed)
+
+    def past(self) -> None:
+        one, other = self.device(), self.opened("somebody")
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        by_id = f"user={other['user_id']}"
+        for query in (f"as_of={at}&limit=1", f"as_of={at}&{by_id}&status=live"):
+            self.note("GET", "/v1/audit/sessions", one.get(f"/v1/audit/sessions?{query}"))
+        span = f"since=2026-01-01T00:00:00Z&until={at}"
+        for query in (f"{span}&limit=1", f"{span}&{by_id}"):
+            self.note("GET", "/v1/audit/diff", one.get(f"/v1/audit/diff?{query}"))
+        self.note("GET", "/v1/audit/history", one.get(f"/v1/audit/history?{by_id}&limit=1"))
+        body = {"family": other["family_id"], "reason": "a test"}
+        self.note("POST", "/v1/audit/reveals", one.post("/v1/audit/reveals", body))
 
     def documents(self) -> None:
         for path in ("/.well-known/oauth-authorization-server", "/healthz", "/readyz", "/metrics"):
