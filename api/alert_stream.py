@@ -91,7 +91,13 @@ async def stream_alerts(
     With `Last-Event-ID` it goes on behind that message, without a gap. It ends when the session of
     the access token does.
     """
-    places: StreamPlaces = request.app.state.stream_places
+    return alert_messages(services, request.app.state.stream_places, reader, last_event_id)
+
+
+def alert_messages(
+    services: Services, places: StreamPlaces, reader: Caller, last_event_id: str | None
+) -> EventStream:
+    """The stream for a reader who was let in, from behind the message that they had last."""
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[AsyncGenerator[bytes, None]]:

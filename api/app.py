@@ -24,6 +24,7 @@ from api import (
     staff,
 )
 from api.asgi import App, Front, answer_to_fault, problem_answer
+from api.console import routes as console
 from api.cors import Cors
 from api.fast import answered_with
 from api.openapi import openapi_of
@@ -81,6 +82,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     app.state.stream_places = alert_stream.StreamPlaces()
     for module in ROUTES:
         app.include_router(module.router)
+    console.install(app)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
     for fault in (ProblemError, StoreUnavailableError, ConcurrencyError):
@@ -91,13 +93,15 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     return Cors(front, services.allowed_origins) if services.allowed_origins else front
 
 
-async def _fault(_request: Request, error: Exception) -> Response:
+async def _fault(request: Request, error: Exception) -> Response:
+    if console.is_page(request):
+        return await console.fault_page(request, error)
     return answered_with(answer_to_fault(error))
 
 
-async def _internal_error(_request: Request, _error: Exception) -> Response:
+async def _internal_error(request: Request, _error: Exception) -> Response:
     """The answer to a bug. Starlette raises it on, so that the front logs it."""
-    return answered_with(problem_answer(ProblemError(ProblemKind.INTERNAL)))
+    return await _fault(request, ProblemError(ProblemKind.INTERNAL))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -108,7 +112,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if kind is ProblemKind.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    return answered_with(problem_answer(ProblemError(kind, headers=headers)))
+    return await _fault(request, ProblemError(kind, headers=headers))
 
 
 def _allowed_methods(request: Request) -> list[str]:

@@ -46,6 +46,8 @@ _COMMON_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
+_SAID_BY_PAGES = b"referrer-policy"
+"""What an answer may say for itself: two of these headers would be one list, and the last holds."""
 
 
 _NOT_STORED = [(b"cache-control", b"no-store")]
@@ -187,9 +189,10 @@ class Front:
                     streams.set()
                     answered_at = time.perf_counter()
                 cacheable = any(name == b"cache-control" for name, _ in own)
+                says_so = any(name == _SAID_BY_PAGES for name, _ in own)
                 message["headers"] = [
                     *own,
-                    *_COMMON_HEADERS,
+                    *(each for each in _COMMON_HEADERS if not says_so or each[0] != _SAID_BY_PAGES),
                     *(() if cacheable else _NOT_STORED),
                     (b"x-request-id", correlation_id.encode("ascii")),
                 ]

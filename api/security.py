@@ -142,6 +142,19 @@ async def live_caller(
         ProblemError: It has ended, or its user has to prove themself again first.
     """
     found = await services.sessions.family_of_session(session_id)
+    return caller_of(found, session_id, correlation_id)
+
+
+def caller_of(
+    found: tuple[Family, User, datetime] | None,
+    session_id: SessionId,
+    correlation_id: CorrelationId,
+) -> Caller:
+    """The user behind a session, from what a look-up of it found.
+
+    Raises:
+        ProblemError: It has ended, or its user has to prove themself again first.
+    """
     if found is None:
         raise invalid_token()
     family, user, at = found

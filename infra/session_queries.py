@@ -16,12 +16,12 @@ from infra.schema import sessions, users
 from infra.user_rows import USER_COLUMNS, user_of
 from projections.session_rows import SESSION_COLUMNS, SessionRow, family_of
 
-_SESSION = [
+SESSION = [
     cast(sessions.c.client, Text) if name == "client" else sessions.c[name]
     for name in SESSION_COLUMNS
 ]
 _USER = [users.c[name] for name in USER_COLUMNS]
-_CLOCK: Any = func.clock_timestamp()  # Any: SQLAlchemy leaves a generic function's type open
+CLOCK: Any = func.clock_timestamp()  # Any: SQLAlchemy leaves a generic function's type open
 
 
 class PostgresSessionQueries:
@@ -36,7 +36,7 @@ class PostgresSessionQueries:
     ) -> SessionPage:
         """See ``domain.ports.SessionQueries.live_families``."""
         async with queries(self._engine) as connection:
-            at: datetime = (await connection.execute(select(_CLOCK))).scalar_one()
+            at: datetime = (await connection.execute(select(CLOCK))).scalar_one()
             chosen = (
                 select(sessions.c.family_id)
                 .distinct()
@@ -52,14 +52,14 @@ class PostgresSessionQueries:
             if before is not None:
                 chosen = chosen.where(sessions.c.family_id < before)
             ids = (await connection.execute(chosen)).scalars().all()
-            rows = await _rows(
+            rows = await rows_of(
                 connection,
-                select(*_SESSION)
+                select(*SESSION)
                 .where(sessions.c.family_id.in_(ids[:limit]))
                 .order_by(sessions.c.family_id.desc(), sessions.c.ordinal),
             )
         following = FamilyId(ids[limit - 1]) if len(ids) > limit else None
-        return SessionPage(_families(rows), following, at)
+        return SessionPage(families_of(rows), following, at)
 
     async def family_of_session(
         self, session_id: SessionId
@@ -74,28 +74,28 @@ class PostgresSessionQueries:
 
     async def _family(self, which: ColumnElement[bool]) -> tuple[Family, User, datetime] | None:
         statement = (
-            select(*_SESSION, *_USER, _CLOCK)
+            select(*SESSION, *_USER, CLOCK)
             .join(users, users.c.user_id == sessions.c.user_id)
             .where(which)
             .order_by(sessions.c.ordinal)
         )
         async with queries(self._engine) as connection:
-            rows = await _rows(connection, statement)
+            rows = await rows_of(connection, statement)
         if not rows:
             return None
         first = rows[0]
         width = len(SESSION_COLUMNS)
-        return _families(rows)[0], user_of(tuple(first[width:-1])), first[-1]
+        return families_of(rows)[0], user_of(tuple(first[width:-1])), first[-1]
 
 
-async def _rows(connection: AsyncConnection, statement: Select[Any]) -> Sequence[Row[Any]]:
+async def rows_of(connection: AsyncConnection, statement: Select[Any]) -> Sequence[Row[Any]]:
     """Any: the rows have the columns of the statement."""
     rows: Sequence[Row[Any]] = (await connection.execute(statement)).all()
     return rows
 
 
-def _families(rows: Sequence[Row[Any]]) -> list[Family]:
-    """Any: as ``_rows``. Rows of one family lie together."""
+def families_of(rows: Sequence[Row[Any]]) -> list[Family]:
+    """Any: as ``rows_of``. Rows of one family lie together."""
     by_family: dict[str, list[SessionRow]] = {}
     for row in rows:
         session = SessionRow(*row[: len(SESSION_COLUMNS)])

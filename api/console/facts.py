@@ -1,0 +1,94 @@
+"""What the facts behind an alert are called."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from domain.alert import Alert
+
+_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "activity": "How often this user signs in",
+        "address": "How unusual the address is for this user",
+        "anonymous_network": "A network that hides who comes from it",
+        "around_the_clock": "Refreshes day and night, without a rest",
+        "began_elsewhere": "The session began somewhere else",
+        "browser_downgrade": "An older browser than before",
+        "client_contradiction": "What the client says of itself does not fit together",
+        "client_hints_lost": "The browser no longer tells what it always told",
+        "clockwork": "Refreshes by the clock, as no person has them",
+        "contradicting_hints": "What the client says of itself does not fit together",
+        "device_cookie_kept": "The same device cookie came along",
+        "device_cookie_lost": "The device cookie is missing",
+        "device_cookie_of_the_user": "A device cookie that this user has had",
+        "device_cookie_strange": "Another device's cookie",
+        "dormant": "The account had not been used for long",
+        "early_refresh": "A refresh sooner than this client ever needed one",
+        "failures_from_there": "Failed sign-ins from there, just before",
+        "failures_on_account": "Failed sign-ins on this account, just before",
+        "familiar_place": "A place where this user often is",
+        "hosting_network": "A machine for rent",
+        "hurried_travel": "A fast journey",
+        "impossible_travel": "Faster than anybody can travel",
+        "known_device_cookie": "A device cookie that this user has had",
+        "left_the_tunnel": "Came from outside the network that this user always comes through",
+        "missing_device_cookie": "No device cookie, where this user has had one",
+        "new_asn": "A network provider that this user never came through",
+        "new_country": "A country that this user never came from",
+        "new_device": "A device that this user never had",
+        "new_network": "A network that this user never came through",
+        "no_browser": "Not a browser",
+        "other_asn": "Another network provider",
+        "other_device": "Another kind of device",
+        "other_device_cookie": "Another device's cookie",
+        "other_model": "Another model of the device",
+        "other_network": "Another network",
+        "quick_change_of_country": "Another country within moments",
+        "racing_refreshes": "Two clients race for the same token",
+        "retried_elsewhere": "The same token was asked for again from elsewhere",
+        "same_asn": "The same network provider as before",
+        "same_network": "The same network as before",
+        "time_and_again": "Refreshes far more often than it has to",
+        "too_fast": "Faster than anybody can travel",
+        "user_agent": "How unusual the client is for this user",
+        "user_agent_lost": "The client no longer says what it is",
+        "users_there": "Others who signed in from there lately",
+        "victims": "Users who were attacked from there",
+    }
+)
+_FULL = 100
+"""Points that make certainty: the whole bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactLine:
+    """One thing that spoke for an alert, or against it.
+
+    Attributes:
+        what: In words.
+        seen: What was seen.
+        usual: What was to be expected; None where the rule does not say.
+        weight: Points.
+        share: Of the whole bar, from 0 to 100.
+    """
+
+    what: str
+    seen: str
+    usual: str | None
+    weight: int
+
+    @property
+    def share(self) -> int:
+        """See the attributes."""
+        return min(abs(self.weight), _FULL)
+
+
+def fact_lines(alert: Alert) -> list[FactLine]:
+    """The facts behind an alert, the heaviest first."""
+    texts = alert.fact_texts if isinstance(alert.fact_texts, dict) else {}
+    lines = []
+    for fact in alert.facts:
+        seen, _, usual = texts.get(fact.code, "").removesuffix(")").partition(" (usual: ")
+        words = _WORDS.get(fact.code, fact.code.replace("_", " "))
+        lines.append(FactLine(words, seen, usual or None, fact.weight))
+    return sorted(lines, key=lambda line: -line.weight)

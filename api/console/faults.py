@@ -1,0 +1,79 @@
+"""What a page says where there is none: not signed in, not allowed, not found, not now."""
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+
+from api.answers import cleared_refresh_cookie
+from api.console.pages import page
+from api.console.sign_in import sign_in_address
+from api.console.visits import CameFromElsewhereError, NotSignedInError
+from api.problems import ProblemError, ProblemKind, unavailable
+from api.requests import REFRESH_COOKIE
+
+_log = logging.getLogger(__name__)
+
+_EVENTS = "text/event-stream"
+_WORDS = {
+    ProblemKind.FORBIDDEN: (
+        "This is not yours to do",
+        "Your account has another role than this page needs. Ask an admin for it.",
+    ),
+    ProblemKind.CROSS_SITE: (
+        "This form did not come from here",
+        "It was made for another sign-in, or by another site. Load the page again, and send it.",
+    ),
+    ProblemKind.NOT_FOUND: ("There is no such page", "The link may be old, or cut off."),
+    ProblemKind.CONFLICT: ("That cannot be done now", "Things have changed meanwhile."),
+    ProblemKind.INVALID_INPUT: ("Something in it is not acceptable", "Go back and correct it."),
+    ProblemKind.RATE_LIMITED: ("Too many at once", "Wait a little, and try again."),
+    ProblemKind.UNAVAILABLE: (
+        "The service cannot answer just now",
+        "It usually can in a moment. Nothing was changed.",
+    ),
+}
+
+
+def is_page(request: Request) -> bool:
+    """Whether a browser asks for a page, and not a program for an answer."""
+    path = request.url.path
+    return path in {"/console", "/account"} or path.startswith(("/console/", "/account/"))
+
+
+def install(app: FastAPI) -> None:
+    """Lead those who are not signed in to where they can."""
+    app.add_exception_handler(NotSignedInError, _not_signed_in)
+    app.add_exception_handler(CameFromElsewhereError, _came_from_elsewhere)
+
+
+async def fault_page(request: Request, error: Exception) -> Response:
+    """The page for a problem, or for a store that cannot serve just now."""
+    if isinstance(error, ProblemError):
+        problem = error
+    else:
+        _log.warning("answered 503: %s", error)
+        problem = unavailable()
+    title, advice = _WORDS.get(problem.kind, (problem.kind.title, ""))
+    content = {"title": title, "advice": advice, "detail": problem.detail}
+    response = await page(request, "fault.html", None, content, status=problem.kind.status)
+    response.headers.update(problem.headers)
+    return response
+
+
+async def _not_signed_in(request: Request, _error: Exception) -> Response:
+    """To the sign-in, and back; a stream is told in the way that a script understands."""
+    if _EVENTS in request.headers.get("accept", ""):
+        return Response(status_code=401)
+    response = Response(
+        status_code=303,
+        headers={"Location": sign_in_address(request), "Cache-Control": "no-store"},
+    )
+    if REFRESH_COOKIE in request.cookies:
+        response.raw_headers.append(cleared_refresh_cookie())
+    return response
+
+
+async def _came_from_elsewhere(request: Request, _error: Exception) -> Response:
+    """A page of ours that asks again: this time the browser sends the cookie along."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return await page(request, "elsewhere.html", None, {"again": asked})

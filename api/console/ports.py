@@ -1,0 +1,35 @@
+"""What the console needs from outside beside ``api.ports``; ``infra.console_queries`` has it."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from domain.alert import AlertStatus
+from domain.detection import Severity
+from domain.ids import FamilyId, UserId
+from domain.ports import SessionPage
+
+
+class ConsoleQueries(Protocol):
+    """Reads that only pages ask for, each by an index."""
+
+    async def alert_counts(self) -> Mapping[AlertStatus, Mapping[Severity, int]]:
+        """How many alerts are open or being looked into, by severity."""
+        ...
+
+    async def names(self, user_ids: Collection[UserId]) -> Mapping[UserId, str]:
+        """What these users are called; those who were erased, or never were, are missing."""
+        ...
+
+    async def user_of_subject(self, subject: str) -> UserId | None:
+        """The user that a backend calls so."""
+        ...
+
+    async def families(
+        self, user_id: UserId, *, limit: int, before: FamilyId | None
+    ) -> SessionPage:
+        """A page of a user's families, ended ones too, newest first."""
+        ...
+
+    async def triagers(self) -> Mapping[UserId, str]:
+        """Who may triage alerts, by name."""
+        ...

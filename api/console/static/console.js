@@ -1,0 +1,164 @@
+// Pages work without this. It makes lists live, keeps ages fresh, and takes single keys.
+
+const policy = window.trustedTypes?.createPolicy("console", { createHTML: (html) => html });
+const parse = (html) =>
+  new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, "text/html");
+
+// ------------------------------------------------------------------------------------- ages
+
+const STEPS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+
+function age(seconds) {
+  for (const [step, unit] of STEPS) if (seconds >= step) return `${Math.floor(seconds / step)} ${unit}`;
+  return "now";
+}
+
+function keepAges() {
+  for (const time of document.querySelectorAll("time[data-age]")) {
+    time.textContent = age((Date.now() - Date.parse(time.dateTime)) / 1000);
+  }
+}
+setInterval(keepAges, 10_000);
+
+// -------------------------------------------------------------------------------- live lists
+
+const live = document.querySelector("[data-live]");
+const said = live?.querySelector("[data-live-text]");
+let due = null;
+let arrived = new Set();
+
+function say(text, state) {
+  if (!live) return;
+  live.classList.toggle("on", state === "on");
+  live.classList.toggle("off", state === "off");
+  if (said.textContent !== text) said.textContent = text;
+}
+
+async function reload() {
+  due = null;
+  const fresh = arrived;
+  arrived = new Set();
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok) return;
+  if (answer.redirected) return location.reload(); // signed out meanwhile
+  const page = parse(await answer.text());
+  for (const region of document.querySelectorAll("[data-region]")) {
+    const next = page.querySelector(`[data-region="${region.dataset.region}"]`);
+    if (next) put(region, next, fresh);
+  }
+}
+
+function put(region, next, fresh) {
+  const picked = new Set([...region.querySelectorAll("input:checked")].map((box) => box.value));
+  const focused = region.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+  region.replaceChildren(...document.adoptNode(next).childNodes);
+  for (const box of region.querySelectorAll("input[type=checkbox]")) box.checked = picked.has(box.value);
+  for (const row of region.querySelectorAll("[data-id]")) {
+    if (fresh.has(row.dataset.id)) row.classList.add("new");
+  }
+  if (focused) [...region.querySelectorAll("a, button, input")].find((one) => keyOf(one) === focused)?.focus();
+}
+
+const keyOf = (one) => `${one.tagName} ${one.getAttribute("href") ?? one.value ?? ""} ${one.name ?? ""}`;
+
+function listen() {
+  const events = new EventSource(live.dataset.live);
+  events.addEventListener("open", () => say("Live", "on"));
+  events.addEventListener("alert", (message) => {
+    const alert = JSON.parse(message.data);
+    const only = live.dataset.only;
+    if (only && only !== alert.id) return;
+    arrived.add(alert.id);
+    const raised = alert.changes.includes("AlertRaised");
+    say(raised ? `Live. New: ${alert.severity} alert` : "Live", "on");
+    due ??= setTimeout(reload, 400);
+  });
+  events.addEventListener("reset", () => { due ??= setTimeout(reload, 400); });
+  events.addEventListener("error", () => {
+    const over = events.readyState === EventSource.CLOSED;
+    say(over ? "Not live any more: load the page again." : "Connecting again …", "off");
+  });
+  addEventListener("pagehide", () => events.close());
+}
+if (live) listen();
+
+// -------------------------------------------------------------------------------------- keys
+
+const help = document.getElementById("keys");
+const KEPT = "sessiontrail-keys";
+const PLACES = { a: "/console/alerts", p: "/console/people", o: "/console/overview", u: "/console/rules", d: "/account" };
+let going = false;
+
+function keysAreOn() {
+  try { return localStorage.getItem(KEPT) !== "off"; } catch { return true; }
+}
+
+function rows() {
+  return [...document.querySelectorAll("[data-row]")];
+}
+
+function step(by) {
+  const all = rows();
+  if (!all.length) return;
+  const here = all.indexOf(document.activeElement?.closest("tr, li")?.querySelector("[data-row]") ?? null);
+  const at = here < 0 ? (by > 0 ? 0 : all.length - 1) : Math.min(Math.max(here + by, 0), all.length - 1);
+  all[at].focus();
+  all[at].scrollIntoView({ block: "nearest" });
+}
+
+function boxHere() {
+  return document.activeElement?.closest("tr")?.querySelector("input[type=checkbox]");
+}
+
+function acknowledge() {
+  const list = document.querySelector("[data-list]");
+  const button = document.querySelector("[data-key=a]");
+  if (!button) return;
+  const box = boxHere();
+  if (list && box && !list.querySelector("input[type=checkbox]:checked")) box.checked = true;
+  if (list && !list.querySelector("input[type=checkbox]:checked")) return;
+  button.click();
+}
+
+const DEEDS = {
+  j: () => step(1),
+  k: () => step(-1),
+  x: () => { const box = boxHere(); if (box) box.checked = !box.checked; },
+  a: acknowledge,
+  r: () => document.querySelector("[data-key=r]")?.click(),
+  "/": () => document.querySelector("[data-search]")?.focus(),
+  g: () => { going = true; setTimeout(() => { going = false; }, 1500); },
+  "?": () => help.showModal(),
+};
+
+function isTyping(target) {
+  return target.closest("input:not([type=checkbox]):not([type=radio]), textarea, select, dialog") !== null;
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+  if (event.key !== "?" && !keysAreOn()) return;
+  if (going && PLACES[event.key]) {
+    const link = document.querySelector(`.top nav a[href="${PLACES[event.key]}"]`);
+    going = false;
+    event.preventDefault();
+    return link?.click();
+  }
+  const deed = DEEDS[event.key];
+  if (!deed) return;
+  event.preventDefault();
+  deed();
+}
+
+if (help) {
+  addEventListener("keydown", onKey);
+  const opener = document.querySelector("[data-keys-help]");
+  opener.hidden = false;
+  opener.addEventListener("click", () => help.showModal());
+  const choice = help.querySelector("[data-keys-on]");
+  choice.checked = keysAreOn();
+  choice.addEventListener("change", () => {
+    try { localStorage.setItem(KEPT, choice.checked ? "on" : "off"); } catch { /* not kept, then */ }
+  });
+}
