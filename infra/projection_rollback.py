@@ -173,6 +173,10 @@ async def _catch_up(at: Rebuilding, since: str | None, progress: Progress) -> st
     count_query = _COUNT_LATER if since is None else _COUNT_LATER + SINCE
     stuck: list[DamagedStream] = []
     async with snapshot(at.engine) as reader:
+        if since is not None:
+            # Few events, of which the planner knows nothing: each would be compared with all rows
+            # that were replaced, and everybody waits.
+            await reader.execute("SET LOCAL enable_nestloop = off")
         total = done = 0
         parts = [
             (each, {"table": each.table, "since": since, "prefix": each.rules.prefix})
