@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from api.audit_ports import AuditHistories, Past
+from api.console.ports import ConsoleQueries
 from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -21,6 +22,7 @@ from domain.detection_policy_decisions import (
 )
 from domain.erasure import Erasure
 from domain.events.envelope import Cause
+from domain.evidence import NetworkLookup
 from domain.histories import History
 from domain.ids import AlertId, CorrelationId, FamilyId, SessionId, Stream, UserId
 from domain.policy import SessionPolicy
@@ -271,7 +273,9 @@ class Services:
         issuer: The URL that clients reach the service under.
         allowed_origins: Other origins whose pages may use the refresh cookie.
         trusted_proxies: Networks (CIDR) whose X-Forwarded-For is believed.
+        networks: Tells pages where an address is.
         device_key: Key of the MAC in device cookies.
+        form_key: Key of the MAC in the console's forms.
         tries: The tries at a password that are being hashed.
     """
 
@@ -294,11 +298,14 @@ class Services:
     detection_policies: DetectionPolicies
     rulebook: Rulebook
     limits: RateLimiter
+    console: ConsoleQueries
+    networks: NetworkLookup
     devices: DeviceNames
     telemetry: Telemetry
     policy: SessionPolicy
     token_keys: Callable[[], TokenKeys]
     device_key: bytes
+    form_key: bytes
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     random_bytes: Callable[[int], bytes]

@@ -28,6 +28,7 @@ from infra.alert_feed import AlertFeed
 from infra.alert_histories import StreamHistories
 from infra.alert_queries import PostgresAlertQueries
 from infra.clock import DatabaseClock
+from infra.console_queries import PostgresConsoleQueries
 from infra.detection_policy_store import DetectionPolicyStore
 from infra.detector_lag import DetectorLag
 from infra.device_names import DeviceNames
@@ -191,6 +192,7 @@ async def running_service(
             lambda stage: [event.TYPE for event in types_of(stage)],
             (Stage.CROWD,) if settings.detector_transport == "kafka" else tuple(Stage),
         )
+        policies = DetectionPolicyStore(store.engine, store.data_keys)
         services = Services(
             families=lanes,
             users=store.users,
@@ -204,18 +206,21 @@ async def running_service(
             alerts=PostgresAlertCommands(store.engine, store.data_keys),
             alert_queries=PostgresAlertQueries(store.engine),
             alert_feed=alert_feed,
-            erasures=PostgresErasure(store.engine, store.users),
+            erasures=PostgresErasure(store.engine, store.users, policies),
             histories=StreamHistories(store.engine, store.data_keys),
             past=PastPages(store.engine),
             audit_histories=AuditHistories(store.engine, store.data_keys),
-            detection_policies=DetectionPolicyStore(store.engine, store.data_keys),
+            detection_policies=policies,
             rulebook=DescribedRules(),
             limits=limits,
+            console=PostgresConsoleQueries(store.engine),
+            networks=geoip,
             devices=DeviceNames(),
             telemetry=telemetry,
             policy=settings.session_policy(),
             token_keys=token_keys.current,
             device_key=labelled_key(keys.masters, "device tokens"),
+            form_key=labelled_key(keys.masters, "console forms"),
             now=clock.now,
             new_id=new_uuid,
             random_bytes=os.urandom,
