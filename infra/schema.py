@@ -178,6 +178,8 @@ users = Table(
     Column("disabled_at", _instant),
     Column("credential_epoch", Integer, nullable=False),
     Column("erased_at", _instant),
+    # The few who have roles: whose an alert may be.
+    Index("users_staff_idx", "user_id", postgresql_where=text("roles <> '{}'::text[]")),
 )
 
 credentials = Table(

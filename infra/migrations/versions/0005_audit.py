@@ -44,6 +44,7 @@ CREATE TABLE snapshot_chunks (
     PRIMARY KEY (snapshot_id, kind, chunk)
 );
 ALTER TABLE users ADD COLUMN erased_at timestamptz;
+CREATE INDEX users_staff_idx ON users (user_id) WHERE roles <> '{}'::text[];
 CREATE UNLOGGED TABLE rebuilt_users AS TABLE users WITH NO DATA;
 ALTER TABLE rebuilt_users ADD PRIMARY KEY (user_id);
 CREATE UNLOGGED TABLE rebuilt_sessions AS TABLE sessions WITH NO DATA;
@@ -82,5 +83,6 @@ def downgrade() -> None:
     """Drop them; the tree can be built anew, heads that others saved stay as good as they were."""
     op.execute("DROP TABLE replaced_rows, rebuild_progress")
     op.execute("DROP TABLE rebuilt_alerts, rebuilt_sessions, rebuilt_users")
+    op.execute("DROP INDEX users_staff_idx")
     op.execute("ALTER TABLE users DROP COLUMN erased_at")
     op.execute("DROP TABLE snapshot_chunks, snapshots, tree_heads, entry_bundles, tree_tiles")
