@@ -5,13 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from domain.ids import UserId
-from domain.user import EraseUser
-from infra.erasure import PostgresErasure
 from infra.postgres import connect
 from infra.projection_leftovers import PERSONAL_LEFTOVERS, keep_rebuilds_out
 from infra.sealing import DataKeys
-from tests.integration.accounts import SignedIn, cause
+from tests.integration.accounts import SignedIn
 from tests.integration.projection_world import World, meanwhile, open_world, some_lives, until
 
 IN_CLEAR = ("ada@example.com", "my laptop", "Oslo")
@@ -34,13 +31,6 @@ async def ada(world: World) -> SignedIn:
     return session
 
 
-async def erase(world: World, user_id: UserId) -> None:
-    erased = await PostgresErasure(world.engine, world.accounts.users).erase(
-        user_id, EraseUser("asked for it"), cause()
-    )
-    assert not isinstance(erased, str), erased
-
-
 def in_clear(world: World, *tables: str) -> set[str]:
     """What tables say of Ada."""
     text = [str(row) for table in tables for row in world.sql(f"SELECT t::text FROM {table} t")]
@@ -56,7 +46,7 @@ async def test_a_build_holds_what_the_tables_hold_until_somebody_is_erased(
     await world.build()
     assert in_clear(world, *PERSONAL_LEFTOVERS) == set(IN_CLEAR)
 
-    await erase(world, ada.user.user_id)
+    await world.accounts.erase(ada.user)
 
     assert in_clear(world, *PERSONAL_LEFTOVERS) == set()
 
@@ -65,7 +55,7 @@ async def test_who_is_erased_between_build_and_swap_is_not_brought_back_and_not_
     world: World, ada: SignedIn
 ) -> None:
     await world.build()
-    await erase(world, ada.user.user_id)
+    await world.accounts.erase(ada.user)
 
     swapped = await world.swap()
 
@@ -80,7 +70,7 @@ async def test_who_is_erased_between_swap_and_roll_back_is_not_brought_back(
 ) -> None:
     await world.rebuild()
     assert in_clear(world, "replaced_rows") == set(IN_CLEAR)
-    await erase(world, ada.user.user_id)
+    await world.accounts.erase(ada.user)
     assert in_clear(world, *PERSONAL_LEFTOVERS) == set()
 
     rolled_back = await world.rollback()
@@ -103,7 +93,7 @@ async def test_who_is_erased_in_the_middle_of_a_step_stays_erased(
 ) -> None:
     async def erasure() -> None:
         other = World(world.conninfo, world.owner_conninfo, world.data_keys)
-        await erase(other, ada.user.user_id)
+        await other.accounts.erase(ada.user)
         await other.close()
 
     if step in {"compare", "swap"}:
@@ -151,7 +141,7 @@ def somebody_waits_for_an_erasure(world: World) -> bool:
 async def test_what_an_intruder_wrote_of_somebody_erased_is_mended_and_not_kept(
     world: World, ada: SignedIn
 ) -> None:
-    await erase(world, ada.user.user_id)
+    await world.accounts.erase(ada.user)
     world.sql("UPDATE sessions SET device_name = 'my laptop' WHERE user_id = %s", ada.user.user_id)
 
     await world.rebuild()
