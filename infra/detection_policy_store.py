@@ -4,14 +4,17 @@ There is no table for it. What was folded once is kept, so that a read costs one
 the stream.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.detection_policy import NO_POLICY, DetectionPolicy, evolve_detection_policy
 from domain.detection_policy_decisions import (
+    AllowList,
     DetectionPolicyCommand,
     DetectionPolicyDecision,
+    RemoveEntry,
     RuleParameters,
     decide_detection_policy,
 )
@@ -19,19 +22,20 @@ from domain.events.detection_policies import DetectionPolicyEvent
 from domain.events.envelope import Cause
 from domain.events.personal import Personal, PersonalPart, Sealed
 from domain.events.registry import decode_event
-from domain.ids import DETECTION_POLICY_STREAM, SYSTEM_SUBJECT
+from domain.ids import DETECTION_POLICY_STREAM, SYSTEM_SUBJECT, UserId
+from domain.refusals import Refusal
 from infra.event_rows import StreamConflictError
 from infra.event_store import append_stream, database_clock
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKey, DataKeys
-from infra.subject_keys import subject_keys, system_key
+from infra.subject_keys import hold_subject_keys, subject_keys, system_key
 
 _ATTEMPTS = 5
 
 # Own events may still be rolled back: they are folded, and not kept.
 _SINCE = """
 SELECT type, schema_version, occurred_at, data, event_id, personal,
-       transaction_id IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()
+       subject_id, transaction_id IS NOT DISTINCT FROM pg_current_xact_id_if_assigned()
   FROM events
  WHERE hashtextextended(stream, 0) = hashtextextended(%(stream)s, 0) AND stream = %(stream)s
    AND version > %(version)s
@@ -71,10 +75,11 @@ class DetectionPolicyStore:
         records = await cursor.fetchall()
         if not records:
             return policy
-        keys = await subject_keys(connection, [SYSTEM_SUBJECT], self._data_keys)
+        subjects = {record[-2] for record in records} - {None}
+        keys = await subject_keys(connection, subjects, self._data_keys)
         lasting = True
         for record in records:
-            policy = _folded(policy, record, keys.get(SYSTEM_SUBJECT))
+            policy = _folded(policy, record[:-1], keys)
             lasting = lasting and not record[-1]
             if lasting and policy.version > self._kept.version:
                 self._kept = policy
@@ -119,25 +124,61 @@ class DetectionPolicyStore:
         policy = await self.read(connection)
         at = await database_clock(connection)
         decision = decide_detection_policy(policy, command, rules, at)
-        if decision.events:
-            await append_stream(
-                connection,
-                DETECTION_POLICY_STREAM,
-                policy.version,
-                decision.events,
-                cause,
-                at,
-                subject_id=SYSTEM_SUBJECT,
-                data_key=await system_key(connection, self._data_keys),
-            )
+        if not decision.events:
+            return decision
+        subject = _subject_of(command)
+        data_key = await self._key_of(connection, subject)
+        if data_key is None:
+            return DetectionPolicyDecision(refusal=Refusal.SUBJECT_ERASED)
+        await append_stream(
+            connection,
+            DETECTION_POLICY_STREAM,
+            policy.version,
+            decision.events,
+            cause,
+            at,
+            subject_id=subject,
+            data_key=data_key,
+        )
         return decision
+
+    async def forget(self, user_id: UserId, cause: Cause) -> int:
+        """Remove what the allow-list says of a user who was erased; how many entries.
+
+        Their reasons do not open any more; with the entries they leave every process's memory.
+
+        Raises:
+            ConcurrencyError: The policy kept moving.
+            StoreUnavailableError: The database cannot serve.
+        """
+        theirs = [
+            entry.entry_id
+            for entry in (await self.current()).entries.values()
+            if entry.user_id == user_id
+        ]
+        removed = [await self.command(RemoveEntry(each), {}, cause) for each in theirs]
+        return sum(decision.refusal is None for decision in removed)
+
+    async def _key_of(self, connection: Connection, subject: UserId) -> DataKey | None:
+        """The key that seals what is said of a subject, held; None where they were erased."""
+        if subject == SYSTEM_SUBJECT:
+            return await system_key(connection, self._data_keys)
+        wrapped = (await hold_subject_keys(connection, [subject])).get(subject)
+        return None if wrapped is None else self._data_keys.unwrap(wrapped, subject)
+
+
+def _subject_of(command: DetectionPolicyCommand) -> UserId:
+    """Whose key seals what a command says; the service's own where it is about no user."""
+    about = command.user_id if isinstance(command, AllowList) else None
+    return SYSTEM_SUBJECT if about is None else about
 
 
 def _folded(
-    policy: DetectionPolicy, record: tuple[Any, ...], key: DataKey | None
+    policy: DetectionPolicy, record: tuple[Any, ...], keys: Mapping[UserId, DataKey]
 ) -> DetectionPolicy:
     """The policy with one stored event folded in; Any: a row as it came."""
-    type_, schema_version, at, data, event_id, box, _ = record
+    type_, schema_version, at, data, event_id, box, subject = record
+    key = keys.get(subject)
     event = cast("DetectionPolicyEvent", decode_event(type_, schema_version, data))
     personal: PersonalPart = None
     if box is not None:

@@ -17,6 +17,7 @@ from domain.events.envelope import Cause
 from domain.ids import UserId
 from domain.refusals import Refusal
 from domain.user import EraseUser
+from infra.detection_policy_store import DetectionPolicyStore
 from infra.postgres import Connection, transaction
 from infra.projection_leftovers import keep_rebuilds_out
 from infra.user_commands import PostgresUserCommands
@@ -61,10 +62,19 @@ _ERASED_AT = "SELECT erased_at FROM users WHERE user_id = %s FOR NO KEY UPDATE"
 class PostgresErasure:
     """``api.ports.Erasures`` over PostgreSQL."""
 
-    def __init__(self, engine: AsyncEngine, users: PostgresUserCommands) -> None:
-        """Work through this pool; ``users`` ends the families."""
+    def __init__(
+        self, engine: AsyncEngine, users: PostgresUserCommands, policies: DetectionPolicyStore
+    ) -> None:
+        """Work through these.
+
+        Args:
+            engine: The pool.
+            users: Ends the families.
+            policies: The allow-list, which may have entries about the person.
+        """
         self._engine = engine
         self._users = users
+        self._policies = policies
 
     async def erase(self, user_id: UserId, command: EraseUser, cause: Cause) -> Erasure | Refusal:
         """Erase a person, or what an earlier erasure left of them: doing it twice is no error.
@@ -78,7 +88,9 @@ class PostgresErasure:
             What was done, or why it was refused: there is no such user, or the reason names them.
 
         Raises:
-            StoreUnavailableError: The database cannot serve; nothing was done.
+            StoreUnavailableError: The database cannot serve.
+            ConcurrencyError: The detection policy kept moving: once more removes what the
+                allow-list says of them.
         """
         async with transaction(self._engine) as connection:
             ended = await self._users.erase_within(connection, user_id, command, cause)
@@ -92,6 +104,8 @@ class PostgresErasure:
         if record is None:
             msg = f"user {user_id} is gone although their row was held"
             raise RuntimeError(msg)
+        # Behind the rest, since whoever changes the policy may hold what this has to wait for.
+        rows["allow_list"] = await self._policies.forget(user_id, cause)
         is_repeat = isinstance(ended, Refusal)
         if not is_repeat:
             rows["users"] = 1

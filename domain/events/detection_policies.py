@@ -43,8 +43,8 @@ class RuleConfigured(Event, frozen=True, kw_only=True):
 class AllowListed(Event, frozen=True, kw_only=True):
     """What comes from here, or concerns this user, raises no alert until then.
 
-    Personal (under the service's own data key): ``networks``, one, where it is about a network;
-    ``comment``, the reason.
+    Personal (under the user's data key where it is about one, else under the service's own):
+    ``networks``, one, where it is about a network; ``comment``, the reason.
 
     Attributes:
         entry_id: Names the entry.

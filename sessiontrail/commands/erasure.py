@@ -9,6 +9,7 @@ from domain.erasure import Erasure, clean_reason
 from domain.refusals import Refusal
 from domain.texts import InvalidTextError
 from domain.user import EraseUser, User
+from infra.detection_policy_store import DetectionPolicyStore
 from infra.erasure import PostgresErasure
 from infra.scrub import Scrubbed, ScrubError
 from infra.scrub import scrub as scrub_files
@@ -44,7 +45,8 @@ def erase(
             found = await find_user(opened, user)
             if not yes and found.erased_at is None:
                 _confirm(found)
-            erasure = PostgresErasure(opened.engine, opened.users)
+            policies = DetectionPolicyStore(opened.engine, opened.data_keys)
+            erasure = PostgresErasure(opened.engine, opened.users, policies)
             return await erasure.erase(found.user_id, command, operator_cause())
 
     erased = run(work)

@@ -293,6 +293,8 @@ class Tour:
         revoked = one.delete(family)
         self.note("DELETE", "/v1/families/{family_id}", revoked)
         self.note("DELETE", "/v1/users/{user_id}/sessions", one.delete(sessions))
+        gone = f"/v1/users/{self.opened('somebody else')['user_id']}"
+        self.note("DELETE", "/v1/users/{user_id}", one.delete(gone), one.delete(gone))
 
     def alerts(self) -> None:
         one, other = self.device(), self.opened("somebody")

@@ -29,6 +29,7 @@ from domain.refresh_token import (
 )
 from domain.refusals import Refusal
 from domain.user import EraseUser, RegisterUser, User
+from infra.detection_policy_store import DetectionPolicyStore
 from infra.erasure import PostgresErasure
 from infra.ids import new_uuid
 from infra.refresh_lanes import RefreshLanes
@@ -79,7 +80,7 @@ class Accounts:
 
     def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
         self.users = PostgresUserCommands(engine, data_keys)
-        self._erasure = PostgresErasure(engine, self.users)
+        self.erasure = PostgresErasure(engine, self.users, DetectionPolicyStore(engine, data_keys))
 
     async def user(self, username: str | None = None) -> User:
         """A new local user."""
@@ -92,7 +93,7 @@ class Accounts:
 
     async def erase(self, user: User, reason: str | None = None) -> Erasure:
         """Erase a user, as an operator does."""
-        erased = await self._erasure.erase(user.user_id, EraseUser(reason), by_operator())
+        erased = await self.erasure.erase(user.user_id, EraseUser(reason), by_operator())
         assert isinstance(erased, Erasure), erased
         return erased
 

@@ -1,21 +1,27 @@
 """Erasing a person: what is cleared, what is left of them, and whom it does not concern."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 
+from domain.detection_policy_decisions import AllowList
+from domain.events.detection_policies import AllowedKind
 from domain.events.families import EndedSessionRefreshRefused, EndReason, FamilyRevoked
+from domain.events.personal import Sealed
 from domain.events.users import UserErased, UserOrigin
 from domain.family_decisions import EndSession
 from domain.ids import SYSTEM_SUBJECT, UserId, family_stream, user_stream
 from domain.ports import ConcurrencyError, Executed
 from domain.refusals import Refusal
 from domain.user import ChangePassword, ChangeRoles, EnableUser, EraseUser, RegisterUser, User
-from infra.erasure import PostgresErasure
+from infra.detection_policy_store import DetectionPolicyStore
 from infra.ids import new_uuid
 from infra.postgres import transaction
 from infra.refresh_lanes import RefreshLanes
-from infra.sealing import DataKeys
+from infra.sealing import DataKeys, UnsealError
+from infra.subject_keys import system_key
 from infra.tail import read_stream
 from tests.integration.accounts import (
     PHONE,
@@ -225,9 +231,10 @@ async def test_whoever_lost_their_key_is_erased_all_the_same(world: World) -> No
 )
 async def test_who_is_no_user_is_not_erased(world: World, user_id: UserId) -> None:
     await some_lives(world)
-    erasure = PostgresErasure(world.engine, world.accounts.users)
-
-    assert await erasure.erase(user_id, EraseUser(), by_operator()) is Refusal.UNKNOWN_USER
+    assert (
+        await world.accounts.erasure.erase(user_id, EraseUser(), by_operator())
+        is Refusal.UNKNOWN_USER
+    )
     assert world.sql("SELECT count(*) FROM data_keys WHERE subject_id = %s", SYSTEM_SUBJECT) == [
         (1,)
     ]
@@ -235,12 +242,53 @@ async def test_who_is_no_user_is_not_erased(world: World, user_id: UserId) -> No
 
 async def test_a_reason_that_names_them_is_refused(world: World) -> None:
     ada = await world.accounts.user("ada lovelace")
-    erasure = PostgresErasure(world.engine, world.accounts.users)
-
-    refused = await erasure.erase(ada.user_id, EraseUser("Ada Lovelace asked"), by_operator())
+    refused = await world.accounts.erasure.erase(
+        ada.user_id, EraseUser("Ada Lovelace asked"), by_operator()
+    )
 
     assert refused is Refusal.REASON_NAMES_USER
     assert left_of(world, ada) > 0
+
+
+async def test_what_the_allow_list_says_of_them_goes_too(world: World) -> None:
+    ada, bob = await world.accounts.user(), await world.accounts.user()
+    policies = DetectionPolicyStore(world.engine, world.data_keys)
+    entries = [allowing(ada, "Ada is at sea"), allowing(bob, "Bob is at sea")]
+    for entry in entries:
+        assert (await policies.command(entry, {}, cause())).refusal is None
+    reasons = {each.reason for each in (await policies.current()).entries.values()}
+
+    erased = await world.accounts.erase(ada)
+    late = await policies.command(allowing(ada, "Ada is back"), {}, cause())
+
+    (left,) = (await policies.current()).entries.values()
+    (box,) = world.sql(
+        "SELECT event_id::text, personal FROM events"
+        " WHERE type = 'AllowListed' AND subject_id = %s",
+        ada.user_id,
+    )
+    async with transaction(world.engine) as connection:
+        key = await system_key(connection, world.data_keys)
+    assert reasons == {"Ada is at sea", "Bob is at sea"}
+    assert (left.user_id, left.reason) == (bob.user_id, "Bob is at sea")
+    assert erased.rows["allow_list"] == 1
+    assert late.refusal is Refusal.SUBJECT_ERASED
+    with pytest.raises(UnsealError):
+        key.open(Sealed(str(box[0]), bytes(cast("bytes", box[1]))))
+
+
+def allowing(user: User, reason: str) -> AllowList:
+    """An entry that lets a user raise no alert for a day."""
+    now = datetime.now(UTC)
+    return AllowList(
+        entry_id=new_uuid(),
+        kind=AllowedKind.USER,
+        user_id=user.user_id,
+        owner=user.user_id,
+        reason=reason,
+        until=now + timedelta(hours=12),
+        longest=timedelta(days=1),
+    )
 
 
 async def test_what_was_set_aside_of_them_is_removed(world: World) -> None:
