@@ -68,6 +68,15 @@ INSERT INTO recalled_{table} ({columns})
 SELECT {columns} FROM jsonb_populate_recordset(NULL::{table}, %b)
 """
 
+# They went on, by events that are not in the log any more: an archive may have them.
+_LEFT_BEHIND = """
+SELECT DISTINCT '{prefix}' || p.owner
+  FROM replaced_rows p JOIN {table} t ON t.{owner} = p.owner
+ WHERE p.table_name = '{table}' AND t.{version} > p.version
+   AND NOT EXISTS (SELECT FROM recalled_{table} r
+                    WHERE r.{owner} = p.owner AND r.{version} = t.{version})
+"""
+
 # Whoever was erased in the meantime is in ``replaced_rows`` no more.
 _REMOVE = """
 DELETE FROM {table} t USING replaced_rows p WHERE p.table_name = '{table}' AND t.{owner} = p.owner
@@ -200,11 +209,15 @@ async def _catch_up(at: Rebuilding, since: str | None, progress: Progress) -> st
                     if not stuck and batch:
                         await _put(at.connection, projection, batch)
         seen = await name_of_snapshot(reader)
-    if stuck:
-        names = ", ".join(each.stream for each in stuck[:_NAMED])
-        msg = f"{len(stuck)} streams went on, which what was replaced cannot follow: {names}"
-        raise CannotRollBackError(msg)
+    _refuse_where_stuck([each.stream for each in stuck])
     return seen
+
+
+def _refuse_where_stuck(streams: Sequence[str]) -> None:
+    if streams:
+        names = ", ".join(streams[:_NAMED])
+        msg = f"{len(streams)} streams went on, which what was replaced cannot follow: {names}"
+        raise CannotRollBackError(msg)
 
 
 def _known(connection: Connection) -> KnownStates:
@@ -252,6 +265,8 @@ async def _put(connection: Connection, projection: AnyProjection, states: Sequen
 
 
 async def _put_back(connection: Connection, projection: AnyProjection) -> RolledBack:
+    left_behind = await connection.execute(statement(_LEFT_BEHIND, projection))
+    _refuse_where_stuck([stream for (stream,) in await left_behind.fetchall()])
     removed = await connection.execute(statement(_REMOVE, projection))
     try:
         written = await connection.execute(statement(_WRITE, projection))

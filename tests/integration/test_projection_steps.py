@@ -342,6 +342,22 @@ async def test_a_roll_back_is_refused_where_what_happened_since_cannot_follow(
     assert await world.verify() == []
 
 
+async def test_a_roll_back_is_refused_where_what_happened_since_is_archived(
+    world: World, session: SignedIn
+) -> None:
+    damage(world, session)
+    await world.rebuild()
+    await world.refresh(session, 2)
+    stream = "family-" + session.family_id
+    world.sql("DELETE FROM events WHERE stream = %s", stream)
+    mended = world.tables()
+
+    with pytest.raises(CannotRollBackError, match=stream):
+        await world.rollback()
+
+    assert world.tables() == mended
+
+
 async def test_a_roll_back_is_refused_where_somebody_has_taken_the_place(
     world: World, session: SignedIn
 ) -> None:
