@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from api.audit_ports import AuditHistories, Past
-from api.console.ports import ConsoleQueries
+from api.console.ports import AlertReports, ConsoleQueries
 from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -299,6 +299,7 @@ class Services:
     rulebook: Rulebook
     limits: RateLimiter
     console: ConsoleQueries
+    alert_reports: AlertReports
     networks: NetworkLookup
     devices: DeviceNames
     telemetry: Telemetry

@@ -27,6 +27,7 @@ from infra.alert_commands import PostgresAlertCommands
 from infra.alert_feed import AlertFeed
 from infra.alert_histories import StreamHistories
 from infra.alert_queries import PostgresAlertQueries
+from infra.alert_reports import PostgresAlertReports
 from infra.clock import DatabaseClock
 from infra.console_queries import PostgresConsoleQueries
 from infra.detection_policy_store import DetectionPolicyStore
@@ -214,6 +215,7 @@ async def running_service(
             rulebook=DescribedRules(),
             limits=limits,
             console=PostgresConsoleQueries(store.engine),
+            alert_reports=PostgresAlertReports(store.engine, store.data_keys),
             networks=geoip,
             devices=DeviceNames(),
             telemetry=telemetry,

@@ -12,6 +12,7 @@ from api.console.alert_filters import QUEUE
 from api.console.forms import Form, form_of
 from api.console.pages import page, see_other
 from api.console.places import provider_of
+from api.console.titles import title_of
 from api.console.visits import ActorVisit, Visit
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
@@ -96,12 +97,11 @@ async def _allowables(services: Services, alert: Alert) -> list[Allowable]:
 async def _asking(
     request: Request, visit: Visit, services: Services, alert: Alert, problem: str | None
 ) -> Response:
-    rule = services.rulebook.described().get(alert.rule)
     content = {
         "alert": alert,
         "allowables": await _allowables(services, alert),
         "days": DAYS,
-        "rule_title": rule.title if rule else alert.rule,
+        "rule_title": title_of(services, alert.rule),
         "problem": problem,
     }
     return await page(request, "allow.html", visit, content, status=200 if problem is None else 422)

@@ -12,6 +12,7 @@ from api.console.family_timeline import picture_of
 from api.console.pages import page
 from api.console.places import Whereabouts, whereabouts
 from api.console.stories import Told, story_of, trigger_in
+from api.console.titles import subject_of, title_of
 from api.console.visits import ReaderVisit, Visit
 from api.ports import Services
 from api.security import ServicesIn
@@ -73,7 +74,7 @@ async def show(
     told = Told(
         alert=alert,
         who=names.get(alert.user_id) if alert.user_id else None,
-        looks_for=rule.looks_for if rule else alert.rule,
+        looks_for=subject_of(services, alert.rule),
         entries=family_history.entries,
         complete=not family_history.earlier,
         before=before,
@@ -86,7 +87,7 @@ async def show(
         visit,
         {
             "alert": alert,
-            "title": rule.title if rule else alert.rule,
+            "title": title_of(services, alert.rule),
             "rule": rule,
             "who": told.who,
             "names": names,

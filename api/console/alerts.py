@@ -14,6 +14,7 @@ from api.console.forms import form_of
 from api.console.pages import page, see_other, with_cookies
 from api.console.places import Whereabouts, whereabouts
 from api.console.sign_in import own_path
+from api.console.titles import title_of
 from api.console.visits import ActorVisit, ReaderVisit
 from api.event_stream import EventStream
 from api.ports import Services
@@ -124,11 +125,10 @@ async def _lines(
 ) -> tuple[list[AlertLine], Mapping[UserId, str]]:
     wanted = {each for alert in alerts for each in (alert.user_id, alert.assignee) if each}
     names = await services.console.names(wanted | set(further))
-    rules = services.rulebook.described()
     lines = [
         AlertLine(
             alert,
-            rules[alert.rule].title if alert.rule in rules else alert.rule,
+            title_of(services, alert.rule),
             names.get(alert.user_id) if alert.user_id else None,
             names.get(alert.assignee) if alert.assignee else None,
             whereabouts(services, alert.client),

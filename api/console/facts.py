@@ -1,5 +1,6 @@
 """What the facts behind an alert are called."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -38,6 +39,20 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "new_device": "A device that this user never had",
         "new_network": "A network that this user never came through",
         "no_browser": "Not a browser",
+        "late_retries": "The same token was asked for again too late, too often",
+        "network": "Another network at every turn",
+        "other_browser": "Another browser",
+        "other_engine": "Another browser engine",
+        "other_form": "Another form of device",
+        "other_platform": "Another operating system",
+        "replaced_token": "A token that had been replaced",
+        "reported_by_user": "The user says that it was not them",
+        "sources": "From many networks at once",
+        "token_never_issued": "A token that was never issued",
+        "two_places_at_once": "The session is in two places at once",
+        "accounts": "Accounts that were tried",
+        "failures": "Failed sign-ins",
+        "tries": "Tries",
         "other_asn": "Another network provider",
         "other_device": "Another kind of device",
         "other_device_cookie": "Another device's cookie",
@@ -56,6 +71,9 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "victims": "Users who were attacked from there",
     }
 )
+_NUMBER = re.compile(r"\bas\d+\b")
+_SIGNATURE_PARTS = 4
+"""Platform, form, browser, engine: ``domain.evidence.Device.signature``."""
 _FULL = 100
 """Points that make certainty: the whole bar."""
 
@@ -90,5 +108,17 @@ def fact_lines(alert: Alert) -> list[FactLine]:
     for fact in alert.facts:
         seen, _, usual = texts.get(fact.code, "").removesuffix(")").partition(" (usual: ")
         words = _WORDS.get(fact.code, fact.code.replace("_", " "))
-        lines.append(FactLine(words, seen, usual or None, fact.weight))
+        lines.append(FactLine(words, _readable(seen), _readable(usual) or None, fact.weight))
     return sorted(lines, key=lambda line: -line.weight)
+
+
+def _readable(text: str) -> str:
+    """What a rule wrote, with what is not known left out and provider numbers as people write them.
+
+    >>> _readable("?/other/curl/?"), _readable("as64500 Fjord Broadband NO/Oslo")
+    ('curl', 'AS64500 Fjord Broadband NO/Oslo')
+    """
+    signature = text.split("/")
+    if len(signature) == _SIGNATURE_PARTS and " " not in text:
+        return " ".join(part for part in signature if part not in {"?", "other"})
+    return _NUMBER.sub(lambda found: found[0].upper(), text)

@@ -1,12 +1,23 @@
 """What the console needs from outside beside ``api.ports``; ``infra.console_queries`` has it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from domain.alert import AlertStatus
 from domain.detection import Severity
-from domain.ids import FamilyId, UserId
+from domain.events.envelope import Cause, NewEvent
+from domain.ids import AlertId, FamilyId, UserId
 from domain.ports import SessionPage
+
+
+class AlertReports(Protocol):
+    """Puts on record what people report themselves."""
+
+    async def raise_alert(
+        self, alert_id: AlertId, events: Sequence[NewEvent], subject: UserId, cause: Cause
+    ) -> bool:
+        """Raise an alert about a user; whether it is a new one, and not told before."""
+        ...
 
 
 class ConsoleQueries(Protocol):

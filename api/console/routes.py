@@ -3,6 +3,8 @@
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from api.console import (
+    account,
+    account_report,
     alert_actions,
     alert_allowing,
     alert_detail,
@@ -27,6 +29,8 @@ _MODULES = (
     alert_revoking,
     alert_allowing,
     alert_actions,
+    account_report,
+    account,
 )
 
 

@@ -30,6 +30,7 @@ class EndReason(StrEnum):
     USER_ERASED = "user_erased"
     TOKEN_REUSE = "token_reuse"
     TOKEN_REVOKED = "token_revoked"
+    REPORTED = "reported"
     STAFF = "staff"
     RULE = "rule"
 
