@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from audit.merkle import HASH_BYTES, Frontier, Node, nodes_between, root_of
+from domain.transparency import TileId
 
 TILE_WIDTH = 256
 MAX_ENTRY_BYTES = 0xFFFF
@@ -20,13 +21,6 @@ _PATH = re.compile(
 )
 _MAX_LEVEL = 63
 _MAX_NUMBER_DIGITS = 18
-
-
-class TileId(NamedTuple):
-    """A tile's place: its level, and its number there."""
-
-    level: int
-    number: int
 
 
 class TilePath(NamedTuple):

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     token_keys: str | None = Field(None, repr=False)
     key_file: Path | None = None
 
+    tree_key: str | None = Field(None, repr=False)
+    tree_key_file: Path | None = None
+    tree_origin: str | None = None
+    tree_dir: Path | None = None
+
     trusted_proxies: CommaSeparated = ()
     allowed_origins: CommaSeparated = ()
 
@@ -105,6 +110,7 @@ class Settings(BaseSettings):
     demo: bool | None = None
     detector: bool | None = None
     detector_transport: Literal["log", "kafka"] = "log"
+    sequencer: bool | None = None
 
     @field_validator("trusted_proxies", "allowed_origins", mode="before")
     @classmethod
@@ -190,6 +196,21 @@ class Settings(BaseSettings):
     def wants_detector(self) -> bool:
         """Whether ``serve`` runs a detector: on the embedded database unless told otherwise."""
         return self.is_embedded if self.detector is None else self.detector
+
+    @property
+    def wants_sequencer(self) -> bool:
+        """Whether ``serve`` runs a sequencer: on the embedded database unless told otherwise."""
+        return self.is_embedded if self.sequencer is None else self.sequencer
+
+    @property
+    def tree_key_path(self) -> Path:
+        """Where the file with the tree's signing key is."""
+        return self.tree_key_file or self.data_dir / "tree.key"
+
+    @property
+    def tree_path(self) -> Path:
+        """Where the tree is published as files."""
+        return self.tree_dir or self.data_dir / "tree"
 
     @property
     def keys_path(self) -> Path:

@@ -28,6 +28,7 @@ from sessiontrail.commands import (
     projections,
     relay,
     rules,
+    sequence,
     service,
     service_keys,
     sessions,
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("serve")(service.serve)
 app.command("migrate")(service.migrate)
 app.command("detect")(detect.detect)
+app.command("sequence")(sequence.sequence)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
 app.command("import")(imports.import_sign_ins)

@@ -2,7 +2,13 @@
 
 import typer
 
-from sessiontrail.commands import audit_diff, audit_history, audit_replay, audit_snapshot
+from sessiontrail.commands import (
+    audit_diff,
+    audit_history,
+    audit_replay,
+    audit_snapshot,
+    audit_tree,
+)
 
 app = typer.Typer(help="Replay the history, and prove that it is whole.", no_args_is_help=True)
 
@@ -10,3 +16,7 @@ app.command("sessions")(audit_replay.sessions)
 app.command("history")(audit_history.history)
 app.command("diff")(audit_diff.diff)
 app.command("snapshot")(audit_snapshot.snapshot)
+app.command("checkpoint")(audit_tree.checkpoint)
+app.command("key")(audit_tree.key)
+app.command("prove-inclusion")(audit_tree.prove_inclusion)
+app.command("prove-consistency")(audit_tree.prove_consistency_of)

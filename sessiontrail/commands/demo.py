@@ -23,13 +23,13 @@ from infra.password_hashing import PasswordHashing
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from sessiontrail.commands.context import CommandError, operator_cause, say
+from sessiontrail.companions import companion
 from sessiontrail.composition import Store, open_store
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.demo_alerts import AlertWatch
 from sessiontrail.demo_people import CURL, FIREFOX, PEOPLE, Device, Person, history
 from sessiontrail.demo_places import OSLO, write_geoip
 from sessiontrail.demo_scenes import DemoFailedError, DemoStoppedError, Stage, play
-from sessiontrail.detector_process import detector_process
 from sessiontrail.earlier_sign_ins import EarlierSignIns
 from sessiontrail.evidence import evidence_of_files
 from sessiontrail.keys import key_ring
@@ -110,7 +110,7 @@ async def _show(
         await _past(settings, store, folder)
     show = _Show(settings, names, once=once, pace_s=pace_s)
     environment = {"SESSIONTRAIL_DATABASE_URL": access.service}
-    async with detector_process(environment):
+    async with companion("detect", environment):
         playing: list[asyncio.Future[None]] = []
 
         def started() -> None:

@@ -1,9 +1,6 @@
 """``sessiontrail detect``: the detector's worker."""
 
 import asyncio
-import contextlib
-import signal
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +19,7 @@ from sessiontrail.commands.backtest import backtest as play_history
 from sessiontrail.commands.beside import ensure_current, metrics_served
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.public_data import play_public_data
+from sessiontrail.companions import run_until_stopped
 from sessiontrail.composition import open_store
 from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
@@ -99,23 +97,6 @@ async def _until_stopped(
     spare_the_collector()
     async with open_store(settings, access.service, key_ring(settings)) as opened:
         working = asyncio.ensure_future(run_detector(settings, opened, metrics))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, working.cancel)
-        if with_parent:
-            _end_with(sys.stdin.fileno(), working)
-        else:
+        if not with_parent:
             say("The detector reads the log.")
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
-
-
-def _end_with(pipe: int, working: "asyncio.Future[None]") -> None:
-    """Cancel work once a pipe ends that nobody writes to: whoever held its other end is gone."""
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        loop.remove_reader(pipe)  # it stays readable, and one cancellation lets it end in order
-        working.cancel()
-
-    loop.add_reader(pipe, stop)
+        await run_until_stopped(working, with_parent=with_parent)

@@ -7,9 +7,9 @@ import uvloop
 from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from sessiontrail.commands.context import run, say
+from sessiontrail.companions import companion
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.demo import DEMO_PASSWORD, DEMO_USERNAME, walk
-from sessiontrail.detector_process import detector_process
 from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
 
@@ -34,7 +34,9 @@ async def _serve(settings: Settings, access: DatabaseAccess) -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         if settings.wants_detector:
-            await stack.enter_async_context(detector_process({}))
+            await stack.enter_async_context(companion("detect", {}))
+        if settings.wants_sequencer:
+            await stack.enter_async_context(companion("sequence", {}))
         await serve_http(settings, access.service, lambda: key_ring(settings), started)
 
 

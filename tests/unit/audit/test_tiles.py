@@ -8,7 +8,6 @@ from audit.merkle import Node, leaf_hash, nodes_between, root_of
 from audit.tiles import (
     GrowingTiles,
     MalformedBundleError,
-    TileId,
     TilePath,
     decode_bundle,
     edge_tiles,
@@ -19,6 +18,7 @@ from audit.tiles import (
     tile_path,
     width_at,
 )
+from domain.transparency import TileId
 
 HASHES = [leaf_hash(b"%d" % number) for number in range(70_000)]
 
