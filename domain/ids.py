@@ -45,6 +45,8 @@ IMPORTS_STREAM = Stream("policy-imports")
 """The stream that holds which earlier sign-ins the detector was taught."""
 SNAPSHOTS_STREAM = Stream("audit-snapshots")
 """The stream that holds which snapshots were taken."""
+ARCHIVES_STREAM = Stream("audit-archives")
+"""The stream that holds which parts of the log went into files."""
 REVEALS_STREAM = Stream("audit-reveals")
 """The stream that holds whose personal data auditors had opened."""
 

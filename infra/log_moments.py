@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from domain.archives import Archive, ArchivedError
 from domain.as_of import AsOf, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
+from infra.log_archives import newest_archive
 from infra.postgres import Connection
-from infra.snapshot_store import Snapshot, newest_snapshot
+from infra.snapshot_store import Snapshot, boundary_snapshot, newest_snapshot
 from infra.tail import START, Place
 
 _BUNDLE = 256
@@ -74,34 +76,48 @@ async def moment_of(reader: Connection, as_of: AsOf, *, from_snapshots: bool = T
     Args:
         reader: Sees one instant of the database.
         as_of: The moment.
-        from_snapshots: Whether to use them; else everything is folded from the start.
+        from_snapshots: Whether to use them; else everything is folded from the start, or from
+            where the log begins behind what is archived.
 
     Raises:
         UnknownPlaceError: There is no such place.
+        ArchivedError: What leads up to it is archived.
         TamperedSnapshotError: The snapshot to go on from was altered.
     """
+    archive = await newest_archive(reader)
+    first = None if archive is None else await boundary_snapshot(reader, archive)
     match as_of:
         case AtInstant(at):
-            start = await newest_snapshot(reader, until=at) if from_snapshots else None
+            if archive and first and at < first.latest_at:
+                raise ArchivedError(f"what happened by {as_of}", archive)
+            start = await newest_snapshot(reader, until=at) if from_snapshots else first
             ranges = await _ranges_until(reader, start.place if start else START, at)
             return Moment(start, ranges, at, at)
         case AtPosition() | AtLeaf():
-            place, at = await _place_of(reader, as_of)
-            start = await newest_snapshot(reader, up_to=place) if from_snapshots else None
+            place, at = await _place_of(reader, as_of, archive)
+            if archive and first and place < first.place:
+                raise ArchivedError(f"what lies before {as_of}", archive)
+            start = await newest_snapshot(reader, up_to=place) if from_snapshots else first
             return Moment(start, (Range(start.place if start else START, place),), None, at)
 
 
-async def _place_of(reader: Connection, as_of: AtPosition | AtLeaf) -> tuple[Place, datetime]:
+async def _place_of(
+    reader: Connection, as_of: AtPosition | AtLeaf, archive: Archive | None
+) -> tuple[Place, datetime]:
     if isinstance(as_of, AtPosition):
         cursor = await reader.execute(_OF_POSITION, (as_of.position,), binary=True)
         missing = f"no event has position {as_of.position}"
     else:
+        if archive is not None and as_of.leaf < archive.end_leaf:
+            raise ArchivedError(f"leaf {as_of.leaf}", archive)
         bundle, within = divmod(as_of.leaf, _BUNDLE)
         parameters = {"bundle": bundle, "leaf": as_of.leaf, "within": within}
         cursor = await reader.execute(_OF_LEAF, parameters, binary=True)
         missing = f"the tree has no leaf {as_of.leaf} so far"
     record = await cursor.fetchone()
     if record is None:
+        if archive is not None:
+            missing += f" in the database; the oldest are in {archive.file_name}"
         raise UnknownPlaceError(missing)
     transaction_id, position, at = record
     return Place(transaction_id, position), at

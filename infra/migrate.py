@@ -29,6 +29,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, detector_partitions, detector
       detector_states, detector_set_aside, detector_actions TO {role};
 GRANT SELECT, INSERT ON tree_heads TO {role};
 GRANT SELECT, INSERT, UPDATE ON tree_tiles, entry_bundles TO {role};
+GRANT SELECT ON log_archives TO {role};
 GRANT SELECT, INSERT, DELETE ON snapshots, snapshot_chunks TO {role};
 GRANT DELETE ON credentials TO {role};
 GRANT SELECT (user_id), UPDATE (username, external_subject) ON rebuilt_users TO {role};

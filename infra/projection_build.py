@@ -14,6 +14,8 @@ from msgspec.json import encode
 from msgspec.structs import asdict
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.archived_folds import folded_whole
+from infra.log_archives import newest_archive
 from infra.postgres import Connection, JsonDocument
 from infra.projection_folds import (
     EVENTS,
@@ -214,18 +216,31 @@ async def _fold_table(
     count: Callable[[int], None],
     place: Place,
 ) -> None:
-    part = WHOLE_LOG
-    if place.folded_to is not None:
-        part = Part(EVENTS + _AFTER, {"folded_to": place.folded_to})
     connection = at.connection
-    async for batch in sound(folded(reader, projection, at.data_keys, count, part)):
-        last = projection.rules.prefix + getattr(batch[-1], projection.owner)
-        async with connection.transaction():
-            await _put(connection, projection, batch)
-            await note_stream(connection, projection.table, last)
+    if await newest_archive(reader) is not None:
+        await _fold_behind_archive(at, reader, projection, count)
+    else:
+        part = WHOLE_LOG
+        if place.folded_to is not None:
+            part = Part(EVENTS + _AFTER, {"folded_to": place.folded_to})
+        async for batch in sound(folded(reader, projection, at.data_keys, count, part)):
+            last = projection.rules.prefix + getattr(batch[-1], projection.owner)
+            async with connection.transaction():
+                await _put(connection, projection, batch)
+                await note_stream(connection, projection.table, last)
     async with connection.transaction():
         await connection.execute(statement("ANALYZE rebuilt_{table}", projection))
         await note_end(connection, projection.table)
+
+
+async def _fold_behind_archive(
+    at: Rebuilding, reader: Connection, projection: AnyProjection, count: Callable[[int], None]
+) -> None:
+    """The same where the log begins with a snapshot: not in the order that one could go on in."""
+    await at.connection.execute(statement("DELETE FROM rebuilt_{table}", projection))
+    async for batch in sound(folded_whole(reader, projection, at.data_keys, count)):
+        async with at.connection.transaction():
+            await _put(at.connection, projection, batch)
 
 
 async def _put(connection: Connection, projection: AnyProjection, states: Sequence[Any]) -> None:

@@ -197,8 +197,8 @@ async def folded(
         while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
             ended = list(fold.feed(records, await part.known(projection, records)))
             counted(len(records))
-            yield await _opened(reader, projection, data_keys, ended)
-    yield await _opened(reader, projection, data_keys, list(fold.finish()))
+            yield await opened_states(reader, projection, data_keys, ended)
+    yield await opened_states(reader, projection, data_keys, list(fold.finish()))
 
 
 async def rows_of_owners(
@@ -247,9 +247,13 @@ def statement(template: str, projection: AnyProjection) -> bytes:
     ).encode()
 
 
-async def _opened(
+async def opened_states(
     reader: Connection, projection: AnyProjection, data_keys: DataKeys, ended: list[Any]
 ) -> list[Any]:
+    """Folded states with their personal data open, or what is wrong where a seal does not open.
+
+    Any: states of the projection, and ``DamagedStream``.
+    """
     sound = [each for each in ended if not isinstance(each, DamagedStream)]
     subjects = {getattr(state, projection.subject) for state in sound}
     cursor = await reader.execute(_WRAPPED_KEYS, (list(filter(parse_uuid, subjects)),), binary=True)

@@ -6,13 +6,14 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.archived_folds import folded_whole
+from infra.log_archives import newest_archive
 from infra.postgres import Connection
 from infra.projection_folds import (
     PROJECTIONS,
     AnyProjection,
     Progress,
     counter,
-    folded,
     rows_of_owners,
     snapshot,
     statement,
@@ -22,7 +23,7 @@ from projections.comparison import Difference, damage, differences, extra_row
 from projections.folding import DamagedStream
 
 _ROWS_WITHOUT_STREAM = """
-SELECT {key}::text FROM {table} t
+SELECT {key}::text, {owner}::text FROM {table} t
  WHERE NOT EXISTS (
    SELECT FROM events e WHERE e.stream = %(prefix)s || t.{owner}
       AND hashtextextended(e.stream, 0) = hashtextextended(%(prefix)s || t.{owner}, 0))
@@ -50,10 +51,14 @@ async def verify_projections(
     """
     async with snapshot(engine) as reader:
         counted = await counter(reader, progress)
+        archive = await newest_archive(reader)
         for projection in PROJECTIONS:
-            states = folded(reader, projection, data_keys, counted)
+            states = folded_whole(reader, projection, data_keys, counted)
+            behind_archive: set[str] = set()
             async with aclosing(states):
                 async for batch in states:
+                    if archive is not None:
+                        behind_archive.update(_owners(projection, batch))
                     for difference in await _compared(reader, projection, batch):
                         yield difference
             async with reader.cursor("rows_without_stream") as cursor:
@@ -61,8 +66,16 @@ async def verify_projections(
                     statement(_ROWS_WITHOUT_STREAM, projection),
                     {"prefix": projection.rules.prefix},
                 )
-                async for (key,) in cursor:
-                    yield extra_row(projection.table, key)
+                async for key, owner in cursor:
+                    if owner not in behind_archive:
+                        yield extra_row(projection.table, key)
+
+
+def _owners(projection: AnyProjection, batch: Sequence[Any]) -> set[str]:
+    """Whose states there are; Any: ``batch`` is as ``folded`` yields it."""
+    return {
+        getattr(each, projection.owner) for each in batch if not isinstance(each, DamagedStream)
+    }
 
 
 async def _compared(

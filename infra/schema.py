@@ -346,6 +346,23 @@ snapshot_chunks = Table(
     Column("states", LargeBinary, nullable=False),
 )
 
+# Parts of the log that are in files; the rows of those that are not restored are gone from events.
+log_archives = Table(
+    "log_archives",
+    metadata,
+    Column("archive_id", _uuid, primary_key=True),
+    Column("first_leaf", BigInteger, nullable=False),
+    Column("end_leaf", BigInteger, nullable=False),
+    # Of the last event in it.
+    Column("transaction_id", TransactionId(), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("snapshot_id", _uuid, nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("archived_at", _instant, nullable=False),
+    Column("restored_at", _instant),
+)
+
 
 def _rebuilt(table: Table) -> Table:
     """Where ``table`` is folded anew, beside it; a crash of the server empties it."""

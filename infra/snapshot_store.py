@@ -11,6 +11,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from domain.archives import Archive
 from domain.as_of import AlteredHistoryError
 from domain.events.canonical import microseconds
 from domain.events.registry import MalformedEventError, UnknownEventError, decode_event
@@ -38,6 +39,7 @@ SELECT s.snapshot_id, s.transaction_id, s.position, s.latest_at, s.digests,
   LEFT JOIN events e ON hashtextextended(e.stream, 0) = hashtextextended(%(stream)s, 0)
                     AND e.stream = %(stream)s AND e.version = s.version
  WHERE s.format = %(format)s
+   AND (%(id)s::uuid IS NULL OR s.snapshot_id = %(id)s::uuid)
    AND (%(until)s::timestamptz IS NULL OR s.latest_at <= %(until)s)
    AND (%(xid)s::text IS NULL
         OR (s.transaction_id, s.position) <= (%(xid)s::text::xid8, %(position)s))
@@ -99,11 +101,31 @@ async def newest_snapshot(
     Raises:
         TamperedSnapshotError: It is not as its event says.
     """
+    return await _checked_snapshot(reader, None, until, up_to)
+
+
+async def boundary_snapshot(reader: Connection, archive: Archive) -> Snapshot:
+    """The snapshot that folds go on from behind an archive.
+
+    Raises:
+        TamperedSnapshotError: It is not as its event says, or is gone.
+    """
+    found = await _checked_snapshot(reader, archive.snapshot_id, None, None)
+    if found is None:
+        what = f"it is gone, or of another format; restore {archive.file_name}"
+        raise TamperedSnapshotError(archive.snapshot_id, what)
+    return found
+
+
+async def _checked_snapshot(
+    reader: Connection, snapshot_id: str | None, until: datetime | None, up_to: Place | None
+) -> Snapshot | None:
     cursor = await reader.execute(
         _NEWEST,
         {
             "stream": SNAPSHOTS_STREAM,
             "format": FORMAT,
+            "id": snapshot_id,
             "until": until,
             "xid": None if up_to is None else str(up_to.transaction_id),
             "position": None if up_to is None else up_to.position,

@@ -43,6 +43,18 @@ CREATE TABLE snapshot_chunks (
     states      bytea NOT NULL,
     PRIMARY KEY (snapshot_id, kind, chunk)
 );
+CREATE TABLE log_archives (
+    archive_id     uuid PRIMARY KEY,
+    first_leaf     bigint NOT NULL,
+    end_leaf       bigint NOT NULL,
+    transaction_id xid8 NOT NULL,
+    position       bigint NOT NULL,
+    snapshot_id    uuid NOT NULL,
+    file_name      text NOT NULL,
+    sha256         bytea NOT NULL,
+    archived_at    timestamptz NOT NULL,
+    restored_at    timestamptz
+);
 ALTER TABLE users ADD COLUMN erased_at timestamptz;
 CREATE INDEX users_staff_idx ON users (user_id) WHERE roles <> '{}'::text[];
 CREATE UNLOGGED TABLE rebuilt_users AS TABLE users WITH NO DATA;
@@ -71,16 +83,39 @@ CREATE TABLE replaced_rows (
 CREATE INDEX replaced_rows_subject_idx ON replaced_rows (subject_id);
 """
 
+# Rows go only while an archive is made of them: whoever does that says so for its transaction.
+_GUARD = """
+CREATE OR REPLACE FUNCTION events_are_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('sessiontrail.archiving', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    RAISE EXCEPTION 'the event log is append-only: % is refused', TG_OP
+        USING ERRCODE = 'insufficient_privilege';
+END $$
+"""
+
+_OLD_GUARD = """
+CREATE OR REPLACE FUNCTION events_are_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the event log is append-only: % is refused', TG_OP
+        USING ERRCODE = 'insufficient_privilege';
+END $$
+"""
+
 
 def upgrade() -> None:
     """Create empty tables, beside those that are in use."""
     for statement in _TABLES.split(";"):
         if statement.strip():
             op.execute(statement)
+    op.execute(_GUARD)
 
 
 def downgrade() -> None:
     """Drop them; the tree can be built anew, heads that others saved stay as good as they were."""
+    op.execute(_OLD_GUARD)
+    op.execute("DROP TABLE log_archives")
     op.execute("DROP TABLE replaced_rows, rebuild_progress")
     op.execute("DROP TABLE rebuilt_alerts, rebuilt_sessions, rebuilt_users")
     op.execute("DROP INDEX users_staff_idx")

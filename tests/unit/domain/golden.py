@@ -31,6 +31,7 @@ from domain.events.alerts import (
     AlertResolved,
     WeighedFact,
 )
+from domain.events.archives import LogArchived, LogRestored
 from domain.events.canonical import JsonValue, canonical_event_bytes, from_microseconds
 from domain.events.detection_policies import (
     AllowedKind,
@@ -333,6 +334,17 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
             sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         )
     ],
+    "LogArchived.v1": [
+        LogArchived(
+            archive_id=_SESSION,
+            first_leaf=0,
+            end_leaf=1_000_192,
+            snapshot_id=_FAMILY,
+            file_name="log-000000000000-000001000192.gz",
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        )
+    ],
+    "LogRestored.v1": [LogRestored(archive_id=_SESSION)],
     "PersonalDataRevealed.v1": [
         PersonalDataRevealed(scope=scope, scope_id=_USER) for scope in HistoryScope
     ],
