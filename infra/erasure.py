@@ -2,10 +2,10 @@
 
 Everybody who writes personal data in clear holds, until they commit, something that this
 transaction takes for itself: a sign-in the user's row; a refresh the session's row, guarded by
-what is in it; whoever raises or comments an alert the data key's row. So each comes wholly before
-this, and is cleared, or wholly after, and finds nothing to write with. The detector is not waited
-for: it drops what it knows of somebody when it reads ``UserErased``, after all that it read of them
-(docs/decisions/021).
+what is in it; whoever raises or comments an alert the data key's row; a rebuild a lock of its own.
+So each comes wholly before this, and is cleared, or wholly after, and finds nothing to write with.
+The detector is not waited for: it drops what it knows of somebody when it reads ``UserErased``,
+after all that it read of them before (docs/decisions/021).
 """
 
 from typing import Final

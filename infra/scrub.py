@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from infra.postgres import Connection, translated_faults
+from infra.projection_leftovers import PERSONAL_LEFTOVERS
 
 PERSONAL_TABLES: Final = (
     "users",
@@ -22,10 +23,7 @@ PERSONAL_TABLES: Final = (
     "data_keys",
     "sessions",
     "alerts",
-    "rebuilt_users",
-    "rebuilt_sessions",
-    "rebuilt_alerts",
-    "replaced_rows",
+    *PERSONAL_LEFTOVERS,
     "detector_states",
     "detector_set_aside",
 )
