@@ -21,6 +21,7 @@ from infra.sealing import DataKeys
 
 _LOCK_ATTEMPTS = 10
 _LOCK_TIMEOUT = "2s"
+_WITH_WRITERS_WAITING = "100ms"
 
 _ResultT = TypeVar("_ResultT")
 
@@ -167,7 +168,7 @@ async def discard_rebuild(engine: AsyncEngine, data_keys: DataKeys) -> None:
 
 async def forget_replaced(connection: Connection) -> None:
     """Forget what the last swap replaced."""
-    await empty(connection, "replaced_rows")
+    await empty(connection, ["replaced_rows"], _WITH_WRITERS_WAITING)
 
 
 async def while_nobody_writes(

@@ -1,6 +1,6 @@
 """The one session that rebuilds at a time, and how far the build is that it works on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,7 +20,8 @@ _PATIENCE = "5s"  # a session that was killed ends in less, once it has noticed
 _MAY_DELETE = "SELECT has_table_privilege(%s, 'DELETE') AND has_table_privilege(%s, 'TRUNCATE')"
 
 _BUILD = ("rebuilt_users", "rebuilt_sessions", "rebuilt_alerts", "rebuild_progress")
-_TO_TRUNCATE = "100ms"
+# Autovacuum lets go of a table for somebody who has waited a second for it.
+_WITHOUT_HURRY = "3s"
 
 # Another build of ours may fold otherwise. A file is named anew whenever its table is emptied: so
 # progress that came with a dump of another database, whose snapshots mean nothing here, is told.
@@ -114,18 +115,23 @@ async def rebuilding(engine: AsyncEngine, data_keys: DataKeys) -> AsyncIterator[
 
 async def discard_build(connection: Connection) -> None:
     """Forget the build, and with it how far it is."""
-    await empty(connection, *_BUILD)
+    await empty(connection, _BUILD, _WITHOUT_HURRY)
 
 
-async def empty(connection: Connection, *tables: str) -> None:
+async def empty(connection: Connection, tables: Sequence[str], patience: str) -> None:
     """Empty tables: what they held leaves the disk, unless somebody is just reading it.
 
-    A dump reads all tables for as long as it takes, and truncating would wait for its end, in a
-    swap with writers behind it. Then rows are deleted instead, and vacuum is left to clear up.
+    A dump reads all tables for as long as it takes, and truncating would wait for its end. Then
+    rows are deleted instead, and vacuum is left to clear up.
+
+    Args:
+        connection: In a transaction or not.
+        tables: Which.
+        patience: How long to wait for those who read them, as PostgreSQL spells it.
     """
     try:
         async with connection.transaction():
-            await connection.execute(f"SET LOCAL lock_timeout = '{_TO_TRUNCATE}'".encode())
+            await connection.execute(f"SET LOCAL lock_timeout = '{patience}'".encode())
             await connection.execute(f"TRUNCATE {', '.join(tables)}".encode())
     except psycopg.errors.LockNotAvailable:
         async with connection.transaction():
