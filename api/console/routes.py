@@ -12,6 +12,7 @@ from api.console import (
     alerts,
     assets,
     faults,
+    people,
     sign_in,
 )
 from api.console.faults import fault_page, is_page
@@ -29,6 +30,7 @@ _MODULES = (
     alert_revoking,
     alert_allowing,
     alert_actions,
+    people,
     account_report,
     account,
 )
