@@ -47,6 +47,7 @@ from infra.rebuild_session import (
     note_stream,
     places_of,
     rebuilding,
+    require_build,
     since_build,
 )
 from infra.sealing import DataKeys
@@ -131,6 +132,7 @@ async def catch_up(at: Rebuilding, progress: Progress = _untold) -> int:
 
     Raises:
         DamagedLogError: A stream cannot be folded any more.
+        NoBuildError: Part of the log was archived since the build began.
     """
     since = await since_build(at.connection)
     events = 0
@@ -149,6 +151,7 @@ async def catch_up(at: Rebuilding, progress: Progress = _untold) -> int:
                 async with at.connection.transaction():
                     await _put_again(at.connection, projection, batch)
         seen = await name_of_snapshot(reader)
+    await require_build(at)  # if nothing of that was archived before it was read
     await note_snapshot(at.connection, seen)
     return events
 

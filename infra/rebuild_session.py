@@ -25,7 +25,11 @@ _WITHOUT_HURRY = "3s"
 
 # Another build of ours may fold otherwise. A file is named anew whenever its table is emptied: so
 # progress that came with a dump of another database, whose snapshots mean nothing here, is told.
-_MADE_BY = "SELECT %s || pg_relation_filenode('rebuild_progress')"
+# And what an archive has taken out of the log, a build from before cannot be caught up with.
+_MADE_BY = """
+SELECT concat_ws(' ', %s::text, pg_relation_filenode('rebuild_progress'),
+                 (SELECT max(end_leaf) FROM log_archives WHERE restored_at IS NULL))
+"""
 _PLACES = """
 SELECT table_name, since, folded_to, complete FROM rebuild_progress WHERE made_by = %s
 """
@@ -156,7 +160,7 @@ async def places_of(connection: Connection) -> dict[str, Place]:
 
 
 async def _maker(connection: Connection) -> str:
-    made_by: str = await scalar(connection, _MADE_BY, [f"{version('sessiontrail')} {HEAD} "])
+    made_by: str = await scalar(connection, _MADE_BY, [f"{version('sessiontrail')} {HEAD}"])
     return made_by
 
 

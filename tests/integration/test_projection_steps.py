@@ -176,6 +176,20 @@ async def test_progress_that_came_with_a_dump_of_another_database_is_no_build(
         await world.swap()
 
 
+async def test_a_build_that_an_archive_has_overtaken_is_none(
+    world: World, session: SignedIn
+) -> None:
+    await world.build()
+    world.sql(
+        "INSERT INTO log_archives (archive_id, first_leaf, end_leaf, transaction_id, position,"
+        " snapshot_id, file_name, sha256, archived_at)"
+        " VALUES (gen_random_uuid(), 0, 256, '1', 1, gen_random_uuid(), 'old', '', now())"
+    )
+
+    with pytest.raises(NoBuildError):
+        await world.swap()
+
+
 async def test_a_damaged_log_leaves_no_build(world: World, session: SignedIn) -> None:
     stream = "family-" + session.family_id
     world.sql("DELETE FROM events WHERE stream = %s AND version = 2", stream)
