@@ -1,5 +1,9 @@
 """Erasing users through the API and the command line: who may, and what they are told."""
 
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
 
 import httpx
@@ -184,6 +188,29 @@ def test_nobody_is_erased_unasked(
 
     assert (status, "say --yes" in said) == (1, True)
     assert target.refresh().status_code == httpx.codes.OK
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_somebody_at_a_terminal_is_asked(
+    shared_service: RunningService, target: Device, account: Account, answer: str
+) -> None:
+    terminal, other_end = pty.openpty()
+    with os.fdopen(terminal, "wb", buffering=0) as keyboard:
+        keyboard.write(f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "sessiontrail", "users", "erase", account.username],
+            env=dict(shared_service.environment),
+            stdin=other_end,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    os.close(other_end)
+
+    assert f"Erase {account.username} ({account.user_id}) for ever?" in done.stdout + done.stderr
+    assert done.returncode == (0 if answer == "y" else 130)
+    assert target.refresh().status_code == (401 if answer == "y" else 200)
 
 
 def test_an_erased_user_cannot_be_changed_at_the_command_line(

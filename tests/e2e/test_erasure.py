@@ -1,6 +1,7 @@
 """Erasing a person at any point of their life: afterwards no byte of them is left anywhere."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from infra.local_kafka import LocalKafka
 from tests.e2e.clients import Device
 from tests.e2e.database import types, wait_for
 from tests.e2e.erasing import (
+    MARKS,
     USERNAME,
     Clamour,
     Deployment,
@@ -18,6 +20,7 @@ from tests.e2e.erasing import (
     deployment,
     staff_device,
 )
+from tests.e2e.service import command
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -97,6 +100,51 @@ def test_nobody_who_is_at_it_brings_an_erased_person_back(
         where.run("users", "scrub")
         where.stop()
         assert where.found(secrets) == set()
+
+
+def test_proofs_and_the_past_go_on_with_an_erased_person(tmp_path: Path) -> None:
+    with deployment(None, None) as where:
+        admin = staff_device(where, "root@example.com", Role.ADMIN)
+        life = Life(where)
+        life.sign_in()
+        where.run("audit", "snapshot")
+        (registered, *_) = ids_of_events(where, life.user_id)
+        wait_for(lambda: is_proven(where, registered), within_s=30)
+        kept = tmp_path / "head.txt"
+        kept.write_text(where.run("audit", "checkpoint"))
+        moment = f"position:{where.log.end()}"
+        of_them = ("audit", "sessions", "--as-of", moment, "--json", "--user", life.user_id)
+        before = where.run(*of_them)
+
+        assert admin.delete(f"/v1/users/{life.user_id}").status_code == httpx.codes.OK
+
+        events = ids_of_events(where, life.user_id)
+        wait_for(lambda: all(is_proven(where, each) for each in events[-2:]), within_s=30)
+        assert all(is_proven(where, each) for each in events[:3])
+        where.run("audit", "prove-consistency", str(kept))
+        assert where.run(*of_them) == before != ""
+        assert where.run(*of_them, "--from-start") == before
+        told = where.run("audit", "history", "--user", life.user_id)
+        assert "UserErased" in told
+        assert not [mark for mark in MARKS.values() if mark in told + before]
+        reveal = ("audit", "history", "--user", life.user_id, "--reveal", "--reason", "to see")
+        assert command(where.service.environment, *reveal).returncode == 1
+        assert_all_is_sound(where)
+
+
+def ids_of_events(where: Deployment, user_id: str) -> list[str]:
+    """The events about somebody, in the log's order."""
+    rows = where.asked(
+        "SELECT event_id::text FROM events WHERE subject_id = %s ORDER BY transaction_id, position",
+        user_id,
+    )
+    return [str(row[0]) for row in rows]
+
+
+def is_proven(where: Deployment, event_id: str) -> bool:
+    """Whether the newest signed head proves that the event is in the log."""
+    done = command(where.service.environment, "audit", "prove-inclusion", event_id)
+    return done.returncode == 0
 
 
 def test_whoever_was_not_erased_is_found() -> None:
