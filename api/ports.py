@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from api.audit_ports import AuditHistories, Past
-from api.console.ports import AlertReports, ConsoleQueries
+from api.console.ports import Activity, AlertReports, ConsoleQueries
 from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -302,6 +302,7 @@ class Services:
     alert_reports: AlertReports
     networks: NetworkLookup
     devices: DeviceNames
+    activity: Activity
     telemetry: Telemetry
     policy: SessionPolicy
     token_keys: Callable[[], TokenKeys]

@@ -24,7 +24,7 @@ GRANT SELECT ON events TO {role};
 REVOKE INSERT ON events FROM {role};
 GRANT INSERT ({columns}) ON events TO {role};
 GRANT SELECT, INSERT, UPDATE ON sessions, users, credentials, signing_keys, service_keys,
-      checkpoints, alerts TO {role};
+      checkpoints, alerts, activity TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON data_keys, detector_partitions, detector_workers,
       detector_states, detector_set_aside, detector_actions TO {role};
 GRANT SELECT, INSERT ON tree_heads TO {role};

@@ -289,6 +289,15 @@ detector_actions = Table(
     Column("families", Integer, nullable=False),
 )
 
+# How much happened, by the quarter of an hour: what an overview shows.
+activity = Table(
+    "activity",
+    metadata,
+    Column("began", _instant, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 tree_tiles = Table(
     "tree_tiles",
     metadata,

@@ -23,6 +23,7 @@ from domain.events.envelope import Actor, ActorKind, Cause
 from domain.ids import CorrelationId
 from domain.ports import StoreUnavailableError
 from infra.access_tokens import AccessTokens
+from infra.activity import ActivityCounter
 from infra.alert_commands import PostgresAlertCommands
 from infra.alert_feed import AlertFeed
 from infra.alert_histories import StreamHistories
@@ -50,6 +51,7 @@ from infra.session_queries import PostgresSessionQueries
 from infra.settings import Settings
 from infra.sign_in_failures import SignInFailureCounter
 from infra.signing_keys import SigningKeyStore
+from infra.standing import PostgresActivity
 from infra.sweep import run_sweep
 from infra.telemetry import AccessLog, Telemetry, correlation_id
 from infra.user_commands import PostgresUserCommands
@@ -189,9 +191,11 @@ async def running_service(
         alert_feed = AlertFeed(store.engine)
         detector_lag = DetectorLag(
             store.engine,
+        reads_kafka = settings.detector_transport == "kafka"
+        log_stages = (Stage.CROWD,) if reads_kafka else tuple(Stage)
             telemetry.registry,
             lambda stage: [event.TYPE for event in types_of(stage)],
-            (Stage.CROWD,) if settings.detector_transport == "kafka" else tuple(Stage),
+            log_stages,
         )
         policies = DetectionPolicyStore(store.engine, store.data_keys)
         services = Services(
@@ -219,6 +223,11 @@ async def running_service(
             networks=geoip,
             devices=DeviceNames(),
             telemetry=telemetry,
+            activity=PostgresActivity(
+                store.engine,
+                {stage: [event.TYPE for event in types_of(stage)] for stage in log_stages},
+                settings.kafka_topic,
+            ),
             policy=settings.session_policy(),
             token_keys=token_keys.current,
             device_key=labelled_key(keys.masters, "device tokens"),

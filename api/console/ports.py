@@ -1,13 +1,29 @@
 """What the console needs from outside beside ``api.ports``; ``infra.console_queries`` has it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from domain.activity import Counted, Standing
 from domain.alert import AlertStatus
 from domain.detection import Severity
 from domain.events.envelope import Cause, NewEvent
 from domain.ids import AlertId, FamilyId, UserId
 from domain.ports import SessionPage
+
+
+class Activity(Protocol):
+    """What happens, over time."""
+
+    async def counted(
+        self, since: datetime, until: datetime, stretch: timedelta
+    ) -> Sequence[Counted]:
+        """How much happened within a time, by stretches of this length."""
+        ...
+
+    async def standing(self) -> Standing:
+        """How far behind the readers of the log are."""
+        ...
 
 
 class AlertReports(Protocol):

@@ -12,6 +12,7 @@ from api.console import (
     alerts,
     assets,
     faults,
+    overview,
     people,
     sign_in,
 )
@@ -31,6 +32,7 @@ _MODULES = (
     alert_allowing,
     alert_actions,
     people,
+    overview,
     account_report,
     account,
 )

@@ -56,6 +56,12 @@ CREATE TABLE log_archives (
     restored_at    timestamptz
 );
 ALTER TABLE users ADD COLUMN erased_at timestamptz;
+CREATE TABLE activity (
+    began timestamptz NOT NULL,
+    type  text NOT NULL,
+    count bigint NOT NULL,
+    PRIMARY KEY (began, type)
+);
 CREATE INDEX users_staff_idx ON users (user_id) WHERE roles <> '{}'::text[];
 CREATE UNLOGGED TABLE rebuilt_users AS TABLE users WITH NO DATA;
 ALTER TABLE rebuilt_users ADD PRIMARY KEY (user_id);
@@ -103,6 +109,10 @@ BEGIN
 END $$
 """
 
+# Counts over many users were kept under networks and addresses in clear, where no erasure finds
+# them. They begin anew, under names that say nothing; what is known of each user stays.
+_FORGET_CLEAR_NAMES = "DELETE FROM detector_states WHERE scope IN (3, 4, 5, 6, 7, 8, 9)"
+
 
 def upgrade() -> None:
     """Create empty tables, beside those that are in use."""
@@ -112,10 +122,6 @@ def upgrade() -> None:
             op.execute(statement)
     op.execute(_GUARD)
 
-# Counts over many users were kept under networks and addresses in clear, where no erasure finds
-# them. They begin anew, under names that say nothing; what is known of each user stays.
-_FORGET_CLEAR_NAMES = "DELETE FROM detector_states WHERE scope IN (3, 4, 5, 6, 7, 8, 9)"
-
 
 def downgrade() -> None:
     """Drop them; the tree can be built anew, heads that others saved stay as good as they were."""
@@ -124,5 +130,6 @@ def downgrade() -> None:
     op.execute("DROP TABLE replaced_rows, rebuild_progress")
     op.execute("DROP TABLE rebuilt_alerts, rebuilt_sessions, rebuilt_users")
     op.execute("DROP INDEX users_staff_idx")
+    op.execute("DROP TABLE activity")
     op.execute("ALTER TABLE users DROP COLUMN erased_at")
     op.execute("DROP TABLE snapshot_chunks, snapshots, tree_heads, entry_bundles, tree_tiles")
