@@ -168,11 +168,6 @@ class DataKeys:
             self._cache[wrapped] = key
         return key
 
-    def forget_all(self) -> None:
-        """Drop every unwrapped key from memory."""
-        self._cache.clear()
-        self._old.clear()
-
     def forget_unused(self) -> None:
         """Drop the keys that nobody asked for since the time before last."""
         self._old, self._cache = self._cache, {}
