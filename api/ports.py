@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from api.audit_ports import AuditHistories, Past
-from api.console.ports import Activity, AlertReports, ConsoleQueries
+from api.console.ports import Activity, AlertReports, ConsoleQueries, RuleTrials
 from api.tries import TriesUnderWay
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -303,6 +303,7 @@ class Services:
     networks: NetworkLookup
     devices: DeviceNames
     activity: Activity
+    rule_trials: RuleTrials
     telemetry: Telemetry
     policy: SessionPolicy
     token_keys: Callable[[], TokenKeys]

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.alert import AlertStatus
-from domain.detection import Severity
+from domain.detection import Severity, Verdict
 from domain.events.users import Role
 from domain.ids import FamilyId, UserId
 from domain.ports import SessionPage
@@ -41,6 +41,20 @@ class PostgresConsoleQueries:
         async with queries(self._engine) as connection:
             for status, rank, count in await connection.execute(statement):
                 counts.setdefault(AlertStatus(status), {})[severities[rank]] = count
+        return counts
+
+    async def alerts_by_rule(self, since: datetime) -> Mapping[str, Mapping[Verdict | None, int]]:
+        """See ``ConsoleQueries.alerts_by_rule``."""
+        columns = alerts.c
+        statement = (
+            select(columns.rule, columns.verdict, func.count())
+            .where(columns.last_at >= since)
+            .group_by(columns.rule, columns.verdict)
+        )
+        counts: dict[str, dict[Verdict | None, int]] = {}
+        async with queries(self._engine) as connection:
+            for rule, verdict, count in await connection.execute(statement):
+                counts.setdefault(rule, {})[Verdict(verdict) if verdict else None] = count
         return counts
 
     async def names(self, user_ids: Collection[UserId]) -> Mapping[UserId, str]:

@@ -60,6 +60,7 @@ from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 from sessiontrail.rulebook import DescribedRules
 
+from sessiontrail.rule_trials import RuleTrials
 _log = logging.getLogger(__name__)
 
 
@@ -189,12 +190,12 @@ async def running_service(
         )
         stack.push_async_callback(limits.close)
         alert_feed = AlertFeed(store.engine)
-        detector_lag = DetectorLag(
-            store.engine,
         reads_kafka = settings.detector_transport == "kafka"
         log_stages = (Stage.CROWD,) if reads_kafka else tuple(Stage)
             telemetry.registry,
             lambda stage: [event.TYPE for event in types_of(stage)],
+        detector_lag = DetectorLag(
+            store.engine,
             log_stages,
         )
         policies = DetectionPolicyStore(store.engine, store.data_keys)
@@ -219,10 +220,6 @@ async def running_service(
             rulebook=DescribedRules(),
             limits=limits,
             console=PostgresConsoleQueries(store.engine),
-            alert_reports=PostgresAlertReports(store.engine, store.data_keys),
-            networks=geoip,
-            devices=DeviceNames(),
-            telemetry=telemetry,
             activity=PostgresActivity(
                 store.engine,
                 {stage: [event.TYPE for event in types_of(stage)] for stage in log_stages},
@@ -232,6 +229,11 @@ async def running_service(
             token_keys=token_keys.current,
             device_key=labelled_key(keys.masters, "device tokens"),
             form_key=labelled_key(keys.masters, "console forms"),
+            rule_trials=RuleTrials({"SESSIONTRAIL_DATABASE_URL": conninfo}),
+            alert_reports=PostgresAlertReports(store.engine, store.data_keys),
+            networks=geoip,
+            devices=DeviceNames(),
+            telemetry=telemetry,
             now=clock.now,
             new_id=new_uuid,
             random_bytes=os.urandom,

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-_WIDTH, _HEIGHT = 720, 150
-_LEFT, _TOP, _BOTTOM = 44, 10, 20
+_WIDTH, _HEIGHT = 420, 140
+_LEFT, _TOP, _BOTTOM = 38, 8, 20
 _GAP = 0.2
 _GRID = 2
 _LABELS = 4

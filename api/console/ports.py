@@ -6,10 +6,11 @@ from typing import Protocol
 
 from domain.activity import Counted, Standing
 from domain.alert import AlertStatus
-from domain.detection import Severity
+from domain.detection import Severity, Verdict
 from domain.events.envelope import Cause, NewEvent
 from domain.ids import AlertId, FamilyId, UserId
 from domain.ports import SessionPage
+from domain.rule_trials import RuleTrial, TrialAsked
 
 
 class Activity(Protocol):
@@ -36,11 +37,23 @@ class AlertReports(Protocol):
         ...
 
 
+class RuleTrials(Protocol):
+    """Back-tests of rules, short enough for somebody who waits."""
+
+    async def tried(self, asked: TrialAsked) -> RuleTrial | None:
+        """What a trial came to; None where it would take too long, or another is under way."""
+        ...
+
+
 class ConsoleQueries(Protocol):
     """Reads that only pages ask for, each by an index."""
 
     async def alert_counts(self) -> Mapping[AlertStatus, Mapping[Severity, int]]:
         """How many alerts are open or being looked into, by severity."""
+        ...
+
+    async def alerts_by_rule(self, since: datetime) -> Mapping[str, Mapping[Verdict | None, int]]:
+        """How many alerts each rule raised that were last seen since then, by their verdicts."""
         ...
 
     async def names(self, user_ids: Collection[UserId]) -> Mapping[UserId, str]:

@@ -14,6 +14,7 @@ from api.console import (
     faults,
     overview,
     people,
+    rules,
     sign_in,
 )
 from api.console.faults import fault_page, is_page
@@ -33,6 +34,7 @@ _MODULES = (
     alert_actions,
     people,
     overview,
+    rules,
     account_report,
     account,
 )

@@ -188,6 +188,40 @@ def test_somebody_ends_the_session_of_another_device_and_reports_a_third(
     expect(other.get_by_role("link", name="The user says it wasn’t them")).to_be_visible()
 
 
+def test_an_admin_sees_what_a_threshold_would_do_before_it_is_saved(
+    shared_service: RunningService, opened: Opened
+) -> None:
+    page = opened()
+    admin = beside(add_user, shared_service, roles=(Role.ADMIN,))
+    sign_in(page, shared_service.url, admin, "/console/rules/device-change")
+
+    page.get_by_label("alert at").fill("61")
+    page.get_by_role("button", name="Try on the last days").click()
+    expect(page.get_by_role("heading", name="What these settings would have")).to_be_visible()
+    expect(page.get_by_text("Nothing was changed.")).to_be_visible()
+    expect(page.get_by_label("alert at")).to_have_value("61")
+    page.get_by_role("button", name="Save what stands above").click()
+
+    expect(page.get_by_text("Saved. The detector goes by it")).to_be_visible()
+    expect(page.get_by_label("alert at")).to_have_value("61")
+
+
+def test_a_person_is_found_and_their_session_ended(
+    shared_service: RunningService, opened: Opened, analyst: Account, victim: Device
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, analyst, "/console/people")
+
+    page.get_by_label("User name, subject or id").fill(victim.session["user_id"])
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Revoke …").click()
+    page.get_by_role("button", name="Revoke").click()
+
+    expect(page.get_by_text("Revoked. The next refresh")).to_be_visible()
+    expect(page.get_by_text("ended by the security team")).to_be_visible()
+    assert victim.refresh().status_code == 401
+
+
 def test_a_revoked_session_is_out_at_its_next_request(
     shared_service: RunningService, opened: Opened, analyst: Account, http: httpx.Client
 ) -> None:
@@ -223,25 +257,45 @@ def test_two_tabs_that_come_back_after_the_token_ran_out_stay_signed_in(
         assert now["__Host-sessiontrail"] != first["__Host-sessiontrail"]
 
 
-PAGES = ["/console/alerts", "/console/alerts?view=all", "/account"]
+PAGES = [
+    "/console/alerts",
+    "/console/alerts?view=all",
+    "/console/people",
+    "/console/people?q=nobody",
+    "/console/overview",
+    "/console/overview?range=month",
+    "/console/rules",
+    "/console/rules/device-change",
+    "/console/none",
+    "/account",
+]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_page(
     shared_service: RunningService,
     opened: Opened,
-    analyst: Account,
+    device: Callable[..., Device],
     victim: Device,
     scheme: str,
 ) -> None:
+    admin = beside(add_user, shared_service, roles=(Role.ADMIN,))
+    elsewhere = device(user_agent="curl/8.14.1")
+    elsewhere.login(admin.username, admin.password)
     alert = alert_about(shared_service, victim)
     here = f"/console/alerts/{alert.alert_id}"
     page = opened(color_scheme=scheme)
     page.goto(shared_service.url + "/console/sign-in")
     found = {"/console/sign-in": violations(page)}
-    sign_in(page, shared_service.url, analyst)
+    sign_in(page, shared_service.url, admin)
+    person = f"/console/people/{victim.session['user_id']}"
+    report = f"/account/report/{elsewhere.session['session_id']}"
 
-    for path in [*PAGES, here, f"{here}/revoke", f"{here}/allow", "/console/none"]:
+    for path in [
+        *PAGES,
+        *(here, f"{here}/revoke", f"{here}/allow"),
+        *(person, f"{person}/revoke", report),
+    ]:
         page.goto(shared_service.url + path)
         found[path] = violations(page)
 
