@@ -58,9 +58,9 @@ from infra.user_commands import PostgresUserCommands
 from sessiontrail.demo import ensure_demo_user
 from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
+from sessiontrail.rule_trials import RuleTrials
 from sessiontrail.rulebook import DescribedRules
 
-from sessiontrail.rule_trials import RuleTrials
 _log = logging.getLogger(__name__)
 
 
@@ -192,10 +192,10 @@ async def running_service(
         alert_feed = AlertFeed(store.engine)
         reads_kafka = settings.detector_transport == "kafka"
         log_stages = (Stage.CROWD,) if reads_kafka else tuple(Stage)
-            telemetry.registry,
-            lambda stage: [event.TYPE for event in types_of(stage)],
         detector_lag = DetectorLag(
             store.engine,
+            telemetry.registry,
+            lambda stage: [event.TYPE for event in types_of(stage)],
             log_stages,
         )
         policies = DetectionPolicyStore(store.engine, store.data_keys)
@@ -225,15 +225,15 @@ async def running_service(
                 {stage: [event.TYPE for event in types_of(stage)] for stage in log_stages},
                 settings.kafka_topic,
             ),
-            policy=settings.session_policy(),
-            token_keys=token_keys.current,
-            device_key=labelled_key(keys.masters, "device tokens"),
-            form_key=labelled_key(keys.masters, "console forms"),
             rule_trials=RuleTrials({"SESSIONTRAIL_DATABASE_URL": conninfo}),
             alert_reports=PostgresAlertReports(store.engine, store.data_keys),
             networks=geoip,
             devices=DeviceNames(),
             telemetry=telemetry,
+            policy=settings.session_policy(),
+            token_keys=token_keys.current,
+            device_key=labelled_key(keys.masters, "device tokens"),
+            form_key=labelled_key(keys.masters, "console forms"),
             now=clock.now,
             new_id=new_uuid,
             random_bytes=os.urandom,
@@ -256,6 +256,7 @@ async def running_service(
                     "sign-in failures": failures.run(),
                     "alert feed": alert_feed.run(),
                     "detector lag": detector_lag.run(),
+                    "activity": ActivityCounter(store.engine).run(),
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
                     ),
