@@ -22,6 +22,7 @@ from api import (
     rules,
     sessions,
     staff,
+    transparency,
 )
 from api.asgi import App, Front, answer_to_fault, problem_answer
 from api.console import routes as console
@@ -52,6 +53,7 @@ ROUTES = (
     allow_list,
     replay,
     oauth_routes,
+    transparency,
     operations,
 )
 """Whatever FastAPI serves, in the order in which addresses are matched."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from api.audit_ports import AuditHistories, Past
 from api.console.ports import Activity, AlertReports, ConsoleQueries, RuleTrials
 from api.tries import TriesUnderWay
+from audit.tree_ports import TreeReader
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
 from domain.alert_decisions import AlertCommand
@@ -295,15 +296,16 @@ class Services:
     past: Past
     audit_histories: AuditHistories
     erasures: Erasures
+    tree: TreeReader
     detection_policies: DetectionPolicies
     rulebook: Rulebook
     limits: RateLimiter
     console: ConsoleQueries
     alert_reports: AlertReports
-    networks: NetworkLookup
-    devices: DeviceNames
     activity: Activity
     rule_trials: RuleTrials
+    networks: NetworkLookup
+    devices: DeviceNames
     telemetry: Telemetry
     policy: SessionPolicy
     token_keys: Callable[[], TokenKeys]

@@ -13,8 +13,15 @@ from audit.merkle import (
 from audit.tlog_proofs import InclusionProof
 from audit.tree_ports import TreeReader
 from audit.tree_reading import node_reader, stored_root
-from domain.ids import EventId
+from domain.ids import EventId, parse_uuid
 from domain.transparency import TreeHead
+
+_LEAF = "leaf:"
+_MAX_DIGITS = 18
+
+
+class InvalidReferenceError(ValueError):
+    """A text that names no event."""
 
 
 class NotInTreeError(Exception):
@@ -35,6 +42,30 @@ class ConsistencyProof(msgspec.Struct, frozen=True):
     old_root: bytes
     new: TreeHead
     hashes: Sequence[bytes]
+
+
+async def prove_inclusion(tree: TreeReader, reference: str) -> InclusionProof:
+    """Prove that an event is in the newest signed tree.
+
+    Args:
+        tree: The stored tree.
+        reference: The event's id, its position in the log, or ``leaf:N``.
+
+    Raises:
+        InvalidReferenceError: It is none of these.
+        NotInTreeError: There is no such event, or it is not in the tree yet.
+        TreeDamagedError: The stored tree lacks what the proof needs.
+    """
+    event_id = parse_uuid(reference)
+    if event_id is not None:
+        return await prove_event(tree, EventId(event_id))
+    number = reference.removeprefix(_LEAF)
+    if not (number.isascii() and number.isdigit()) or len(number) > _MAX_DIGITS:
+        msg = "give an event's id, its position in the log, or leaf:N"
+        raise InvalidReferenceError(msg)
+    if reference.startswith(_LEAF):
+        return await prove_leaf(tree, int(number))
+    return await prove_position(tree, int(number))
 
 
 async def prove_event(tree: TreeReader, event_id: EventId) -> InclusionProof:

@@ -19,6 +19,7 @@ from infra.event_rows import (
     EVENT_VALUES,
     EventRow,
     document,
+    event_document,
     event_row,
     insert,
 )
@@ -163,7 +164,7 @@ async def put_alerts(connection: Connection, appends: Sequence[AlertAppend]) -> 
         change["expected_version"] = 0 if append.before is None else append.before.version
         changes.append(change)
     events = [row for append in appends for row in _event_rows(append)]
-    cursor = await insert(connection, _PUT, document(changes), document(events))
+    cursor = await insert(connection, _PUT, document(changes), event_document(events))
     return {record[0] for record in await cursor.fetchall()}
 
 

@@ -3,8 +3,9 @@
 All appends send one JSON document that the database unfolds, with the SQL below.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psycopg
@@ -16,9 +17,18 @@ from infra.ids import new_uuid
 from infra.postgres import Connection, JsonDocument
 from infra.sealing import DataKey
 
+_LARGEST_ROW: Final = 0xFFFF - 64
+"""An entry's length is told in 16 bits. Its canonical bytes are those that an event is sent with,
+its time shorter and its position added."""
+_SMALLEST_ROW: Final = 250
+
 
 class StreamConflictError(ConcurrencyError):
     """Another writer appended to the stream first; or, once in a long while, two names collide."""
+
+
+class EventTooLargeError(ValueError):
+    """An event that has no place in the transparency log; the message says which, and how large."""
 
 
 class EventRow(msgspec.Struct, frozen=True):
@@ -88,6 +98,23 @@ def event_row(
 def document(value: object) -> JsonDocument:
     """Rows, as the one document that the database unfolds."""
     return JsonDocument(_encoder.encode(value))
+
+
+def event_document(rows: Sequence[EventRow]) -> JsonDocument:
+    """Events, as the one document that the database unfolds.
+
+    Raises:
+        EventTooLargeError: An entry bundle (C2SP tlog-tiles) could not hold one of them.
+    """
+    encoded = _encoder.encode(rows)
+    # As a rule the size of all of them says enough, and none has to be looked at.
+    if len(encoded) - (len(rows) - 1) * _SMALLEST_ROW > _LARGEST_ROW:
+        for row in rows:
+            size = len(_encoder.encode(row))
+            if size > _LARGEST_ROW:
+                msg = f"{row.type} of {size} bytes is too large for the log: {_LARGEST_ROW} at most"
+                raise EventTooLargeError(msg)
+    return JsonDocument(encoded)
 
 
 async def insert(

@@ -22,6 +22,7 @@ from infra.event_rows import (
     EventRow,
     StreamConflictError,
     document,
+    event_document,
     event_row,
     insert,
 )
@@ -207,7 +208,9 @@ async def update_families(connection: Connection, appends: Sequence[FamilyAppend
             change["expected_version"] = expected
             changes.append(change)
     events = [row for append in appends for row in _family_event_rows(append)]
-    cursor = await connection.execute(_UPDATE, (document(changes), document(events)), binary=True)
+    cursor = await connection.execute(
+        _UPDATE, (document(changes), event_document(events)), binary=True
+    )
     return {record[0] for record in await cursor.fetchall()}
 
 
@@ -219,7 +222,7 @@ async def insert_families(connection: Connection, appends: Sequence[FamilyAppend
     """
     rows = [row for append in appends for row in rows_of(append.after)]
     events = [row for append in appends for row in _family_event_rows(append)]
-    await insert(connection, _INSERT, document(rows_as_maps(rows)), document(events))
+    await insert(connection, _INSERT, document(rows_as_maps(rows)), event_document(events))
 
 
 async def append_user(
@@ -289,7 +292,7 @@ async def append_stream(
         event_row(stream, version, new, cause, at, subject_id, data_key)
         for version, new in enumerate(events, expected_version + 1)
     ]
-    await insert(connection, _APPEND, document(rows))
+    await insert(connection, _APPEND, event_document(rows))
 
 
 async def stream_version(connection: Connection, stream: Stream) -> int:

@@ -16,7 +16,8 @@ from infra.postgres import Connection
 POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01T00:00:00Z, in microseconds since 1970."""
 
-# Ids as text and the transaction as a number: psycopg reads those without any Python.
+# Ids as text and the transaction as a number: psycopg reads those without any Python. That column
+# is named like the one it is made of, so an ORDER BY has to say which of the two it means.
 ENTRY_COLUMNS = (
     "transaction_id::text::bigint, position, occurred_at, stream, version, event_id::text, type,"
     " schema_version, subject_id::text, actor, correlation_id::text, causation_id::text, data,"
@@ -28,7 +29,7 @@ SELECT {ENTRY_COLUMNS}
  WHERE transaction_id >= %s::text::xid8
    AND (transaction_id, position) > (%s::text::xid8, %s)
    AND transaction_id < pg_snapshot_xmin(pg_current_snapshot())
- ORDER BY transaction_id, position
+ ORDER BY events.transaction_id, events.position
  LIMIT %s
 """  # noqa: S608 (column names are ours)
 _FROM = f"""
@@ -37,7 +38,7 @@ SELECT {ENTRY_COLUMNS}
  WHERE transaction_id >= %s::text::xid8
    AND (transaction_id, position) >= (%s::text::xid8, %s)
    AND (transaction_id, position) <= (%s::text::xid8, %s)
- ORDER BY transaction_id, position
+ ORDER BY events.transaction_id, events.position
  LIMIT %s
 """  # noqa: S608 (column names are ours)
 

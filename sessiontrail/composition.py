@@ -54,6 +54,8 @@ from infra.signing_keys import SigningKeyStore
 from infra.standing import PostgresActivity
 from infra.sweep import run_sweep
 from infra.telemetry import AccessLog, Telemetry, correlation_id
+from infra.tree_metrics import TreeLag
+from infra.tree_store import StoredTree
 from infra.user_commands import PostgresUserCommands
 from sessiontrail.demo import ensure_demo_user
 from sessiontrail.keys import FollowedTokenKeys
@@ -199,6 +201,7 @@ async def running_service(
             log_stages,
         )
         policies = DetectionPolicyStore(store.engine, store.data_keys)
+        tree_lag = TreeLag(store.engine, telemetry.registry)
         services = Services(
             families=lanes,
             users=store.users,
@@ -213,6 +216,7 @@ async def running_service(
             alert_queries=PostgresAlertQueries(store.engine),
             alert_feed=alert_feed,
             erasures=PostgresErasure(store.engine, store.users, policies),
+            tree=StoredTree(store.engine),
             histories=StreamHistories(store.engine, store.data_keys),
             past=PastPages(store.engine),
             audit_histories=AuditHistories(store.engine, store.data_keys),
@@ -238,7 +242,7 @@ async def running_service(
             new_id=new_uuid,
             random_bytes=os.urandom,
             not_ready=_Readiness(store, access_tokens),
-            optional=geoip.states,
+            optional=lambda: geoip.states() | tree_lag.states(),
             issuer=settings.public_issuer,
             allowed_origins=frozenset(settings.allowed_origins),
             trusted_proxies=settings.trusted_proxies,
@@ -257,6 +261,7 @@ async def running_service(
                     "alert feed": alert_feed.run(),
                     "detector lag": detector_lag.run(),
                     "activity": ActivityCounter(store.engine).run(),
+                    "tree lag": tree_lag.run(),
                     "sweep": run_sweep(
                         store.engine, store.data_keys, settings.sweep_interval, telemetry.swept
                     ),

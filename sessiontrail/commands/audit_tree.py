@@ -11,17 +11,11 @@ import typer
 
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.merkle import ProofError, verify_consistency
-from audit.proving import (
-    NotInTreeError,
-    prove_consistency,
-    prove_event,
-    prove_leaf,
-    prove_position,
-)
+from audit.proving import InvalidReferenceError, NotInTreeError, prove_consistency
+from audit.proving import prove_inclusion as prove_event_of
 from audit.signed_notes import NoteError
-from audit.tlog_proofs import InclusionProof, verify_proof
+from audit.tlog_proofs import verify_proof
 from audit.tree_ports import TreeReader
-from domain.ids import EventId, parse_uuid
 from domain.transparency import TreeDamagedError
 from infra.postgres import create_engine
 from infra.settings import load_settings
@@ -31,7 +25,6 @@ from sessiontrail.databases import database
 from sessiontrail.tree import make_tree_key, tree_verifier
 
 _ResultT = TypeVar("_ResultT")
-_LEAF = "leaf:"
 
 KeyOption = Annotated[
     str | None, typer.Option(help="The log's public key; else it is derived from tree.key")
@@ -85,7 +78,7 @@ def prove_inclusion(
     It is checked first.
     """
     verifier = tree_verifier(load_settings(), key)
-    proof = _ask(lambda tree: _prove(tree, event))
+    proof = _ask(lambda tree: prove_event_of(tree, event))
     if proof.extra is None:
         msg = f"leaf {proof.index} is in the tree, and its event is no longer in the database"
         raise CommandError(msg)
@@ -134,19 +127,6 @@ def _saved(path: Path, key: str | None) -> Checkpoint:
         raise CommandError(msg) from error
 
 
-async def _prove(tree: TreeReader, event: str) -> InclusionProof:
-    event_id = parse_uuid(event)
-    if event_id is not None:
-        return await prove_event(tree, EventId(event_id))
-    number = event.removeprefix(_LEAF)
-    if not (number.isascii() and number.isdigit()) or len(number) > 18:  # noqa: PLR2004 (bigint)
-        msg = "give an event's id, its position, or leaf:N"
-        raise CommandError(msg)
-    if event.startswith(_LEAF):
-        return await prove_leaf(tree, int(number))
-    return await prove_position(tree, int(number))
-
-
 def _ask(question: Callable[[TreeReader], Awaitable[_ResultT]]) -> _ResultT:
     async def asked() -> _ResultT:
         async with _tree() as tree:
@@ -154,7 +134,7 @@ def _ask(question: Callable[[TreeReader], Awaitable[_ResultT]]) -> _ResultT:
 
     try:
         return run(asked)
-    except (NotInTreeError, TreeDamagedError) as error:
+    except (InvalidReferenceError, NotInTreeError, TreeDamagedError) as error:
         raise CommandError(str(error)) from error
 
 
