@@ -4,6 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.audit import audit_figures
 from bench.detector import detector_figures
 from bench.environment import bench
 from bench.figures import Figure, report
@@ -17,6 +18,7 @@ _GROUPS = {
     "history": history_figures,
     "simulate": simulate_figures,
     "detector": detector_figures,
+    "audit": audit_figures,
 }
 
 

@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 import psycopg
+from tlog_scales.backend import LocalBackend
+from tlog_scales.reader import TilesReader
 
 from audit.checkpoints import open_checkpoint
-from audit.merkle import leaf_hash, root_of
+from audit.merkle import Frontier, leaf_hash, root_of
 from audit.publication import Publication
 from audit.sequencer import BATCH, Sequencer
 from audit.signed_notes import Signer
@@ -19,7 +21,7 @@ from infra.tree_files import TreeFolder
 from infra.tree_growth import SequencerTurn, SequencerTurns, begin_place
 
 SIGNER = Signer("tests.example/tlog", bytes(range(32)))
-_DEADLINE_S = 30.0
+_DEADLINE_S = 60.0
 
 _APPEND = """
 INSERT INTO events (stream, version, event_id, type, schema_version, occurred_at, subject_id,
@@ -168,13 +170,15 @@ def assert_one_chain(conninfo: str) -> None:
         heads = connection.execute(
             "SELECT size, root, note FROM tree_heads ORDER BY size"
         ).fetchall()
-    hashes = [leaf_hash(leaf) for leaf in leaves_from_scratch(conninfo)]
+    leaves = leaves_from_scratch(conninfo)
     assert heads
-    assert heads[-1][0] == len(hashes)
+    assert heads[-1][0] == len(leaves)
+    tree = Frontier()
     for size, root, note in heads:
+        for leaf in leaves[tree.size : size]:
+            tree.append(leaf_hash(leaf))
         checkpoint = open_checkpoint(note, SIGNER.verifier)
-        assert (checkpoint.size, checkpoint.root) == (size, root)
-        assert root == root_of(hashes[:size])
+        assert (checkpoint.size, checkpoint.root) == (size, root) == (tree.size, tree.root())
 
 
 def _leaf(*columns: object) -> bytes:
@@ -198,3 +202,11 @@ def _leaf(*columns: object) -> bytes:
         data=data,  # type: ignore[arg-type]
         sealed_personal=personal,  # type: ignore[arg-type]
     )
+
+
+async def assert_published(conninfo: str, folder: Path) -> None:
+    """The files are those of the newest tree: what a reader of them computes is its root."""
+    reader = TilesReader(LocalBackend(folder))
+    checkpoint = reader.get_checkpoint()
+    assert checkpoint.size == tree_size(conninfo)
+    assert reader.calculate_root_hash() == checkpoint.root_hash
