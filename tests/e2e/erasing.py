@@ -74,6 +74,12 @@ class Deployment:
         with psycopg.connect(self.conninfo) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
+    def time_passes(self) -> None:
+        """What PostgreSQL does by and by: statistics, and old WAL files renamed for later use."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            for statement in ("ANALYZE", "SELECT pg_switch_wal()", "CHECKPOINT", "CHECKPOINT"):
+                connection.execute(statement)
+
     def run(self, *arguments: str) -> str:
         """What a command prints; it has to succeed."""
         done = command(self.service.environment, *arguments)

@@ -60,6 +60,7 @@ def test_no_byte_of_an_erased_person_is_left(
         life = Life(where)
         secrets = life.secrets()
         so_far(life, admin)
+        where.time_passes()
 
         erased = admin.delete(f"/v1/users/{life.user_id}?reason=request%204711")
         again = admin.delete(f"/v1/users/{life.user_id}")
