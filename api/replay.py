@@ -204,7 +204,11 @@ def _change(change: Change) -> ChangeModel:
 
 
 def _history(page: HistoryPage) -> AuditHistory:
-    return AuditHistory(events=[_entry(each) for each in page.entries], next=page.next_after)
+    return AuditHistory(
+        events=[_entry(each) for each in page.entries],
+        next=page.next_after,
+        archived=list(page.archived),
+    )
 
 
 def _entry(entry: AuditEntry) -> AuditEntryModel:

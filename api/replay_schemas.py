@@ -94,6 +94,7 @@ class AuditHistory(BaseModel):
 
     events: list[AuditEntryModel]
     next: str | None = Field(description="Pass as `after` for the next page")
+    archived: list[str] = Field(description="Files that may hold earlier events of it")
 
 
 class RevealBody(StaffBody):

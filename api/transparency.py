@@ -9,6 +9,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from api.fast import PROBLEMS
+from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.security import Auditor, ServicesIn
 from audit.merkle import HASH_BYTES
@@ -70,6 +71,7 @@ async def entries(services: ServicesIn, _caller: Auditor, name: Annotated[str, P
     first = asked.number * TILE_WIDTH
     held = await services.tree.entries(first, asked.width)
     if len(held) < asked.width:
+        await _refuse_archived(services, first)
         raise _no_tile()
     bundle = encode_bundle(entry.leaf for entry in held)
     return Response(bundle, headers={"Cache-Control": _FOR_EVER_PRIVATE}, media_type=_OCTETS)
@@ -111,6 +113,7 @@ async def inclusion(
     except NotInTreeError as error:
         raise ProblemError(ProblemKind.NOT_FOUND, str(error)) from error
     if proof.extra is None:
+        await _refuse_archived(services, proof.index)
         raise ProblemError(ProblemKind.NOT_FOUND, "the event is no longer in the database")
     return InclusionProofModel(
         index=proof.index,
@@ -144,6 +147,14 @@ def _asked(path: str) -> TilePath:
     if asked is None:
         raise _no_tile()
     return asked
+
+
+async def _refuse_archived(services: Services, leaf: int) -> None:
+    """Say where the events went, if they are in an archive."""
+    name = await services.tree.archive_of(leaf)
+    if name is not None:
+        detail = f"these events are archived in {name}; the tree's hashes of them are still here"
+        raise ProblemError(ProblemKind.NOT_FOUND, detail)
 
 
 def _no_tile() -> ProblemError:

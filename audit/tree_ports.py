@@ -31,6 +31,10 @@ class TreeReader(TileReader, Protocol):
         """So many leaves from one on; fewer where the log or the tree ends."""
         ...
 
+    async def archive_of(self, leaf: int) -> str | None:
+        """The name of the file that a leaf's event went into; None where it did not."""
+        ...
+
     async def leaf_at(self, position: int) -> int | None:
         """Which leaf the event at a position is; None where there is none in the tree."""
         ...

@@ -74,10 +74,12 @@ class HistoryPage(msgspec.Struct, frozen=True):
     Attributes:
         entries: Events, in the log's order.
         next_after: Pass as ``after`` for the next page; None on the last.
+        archived: Files that may hold earlier events of it, which are not in the database.
     """
 
     entries: Sequence[AuditEntry]
     next_after: str | None
+    archived: Sequence[str] = ()
 
 
 class UnknownHistoryError(Exception):

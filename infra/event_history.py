@@ -31,6 +31,7 @@ from domain.ids import (
     family_stream,
 )
 from infra.event_store import append_stream, database_clock, stream_version
+from infra.log_archives import archived_files
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys, UnsealError
 from infra.subject_keys import hold_subject_keys, subject_keys
@@ -88,7 +89,8 @@ class AuditHistories:
         """
         async with transaction(self._engine) as connection:
             records, next_after = await self._records(connection, of, after, limit)
-        return HistoryPage([_entry(record, None) for record in records], next_after)
+            archived = await archived_files(connection)
+        return HistoryPage([_entry(record, None) for record in records], next_after, archived)
 
     async def record_reveal(self, of: HistoryOf, reason: str, cause: Cause) -> Reveal:
         """Put on record that somebody has a history opened, and why; then they may.
@@ -129,6 +131,7 @@ class AuditHistories:
             records, next_after = await self._records(connection, reveal.of, after, limit)
             subjects = {record[8] for record in records if record[8] is not None}
             keys = await subject_keys(connection, subjects, self._data_keys)
+            archived = await archived_files(connection)
         entries = []
         for record in records:
             box, key = record[13], keys.get(record[8])
@@ -139,7 +142,7 @@ class AuditHistories:
                 except UnsealError as error:
                     _log.error("event %s stays sealed: %s", record[4], error)
             entries.append(_entry(record, personal))
-        return HistoryPage(entries, next_after)
+        return HistoryPage(entries, next_after, archived)
 
     async def revealed(
         self, of: HistoryOf, *, reason: str, cause: Cause, after: str | None, limit: int
@@ -166,6 +169,8 @@ class AuditHistories:
         records = await cursor.fetchall()
         if not records and after is None:
             msg = f"the log has no {of.scope} {of.id}"
+            if files := await archived_files(connection):
+                msg += f" but perhaps in {', '.join(files)}"
             raise UnknownHistoryError(msg)
         if len(records) <= limit:
             return records, None

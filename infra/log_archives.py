@@ -7,31 +7,54 @@ whole), and folds go on from its snapshot.
 
 from typing import Any
 
+import msgspec
+
 from domain.archives import Archive
+from domain.as_of import AlteredHistoryError
+from domain.events.archives import LogArchived
+from domain.ids import ARCHIVES_STREAM
 from infra.postgres import Connection
 
-_COLUMNS = (
-    "archive_id, first_leaf, end_leaf, transaction_id, position, snapshot_id, file_name, sha256"
-)
-_NEWEST = f"""
-SELECT {_COLUMNS} FROM log_archives WHERE restored_at IS NULL ORDER BY end_leaf DESC LIMIT 1
-"""  # noqa: S608 (column names are ours)
-_OF_LEAF = f"""
-SELECT {_COLUMNS} FROM log_archives
- WHERE restored_at IS NULL AND first_leaf <= %s AND end_leaf > %s
-"""  # noqa: S608 (column names are ours)
+_ARCHIVES = """
+SELECT a.archive_id, a.first_leaf, a.end_leaf, a.transaction_id, a.position, a.snapshot_id,
+       a.file_name, a.sha256, convert_to(e.data::text, 'UTF8')
+  FROM log_archives a
+  LEFT JOIN events e ON hashtextextended(e.stream, 0) = hashtextextended(%(stream)s, 0)
+                    AND e.stream = %(stream)s AND e.type = %(type)s
+                    AND e.data ->> 'archive_id' = a.archive_id::text
+ WHERE a.restored_at IS NULL
+"""
+_NEWEST = f"{_ARCHIVES} ORDER BY a.end_leaf DESC LIMIT 1"
+_OF_LEAF = f"{_ARCHIVES} AND a.first_leaf <= %(leaf)s AND a.end_leaf > %(leaf)s"
+_EVENT = {"stream": ARCHIVES_STREAM, "type": LogArchived.TYPE}
 
 
 async def newest_archive(connection: Connection) -> Archive | None:
-    """The archive that the log in the database begins behind; None where all of it is there."""
-    cursor = await connection.execute(_NEWEST, binary=True)
+    """The archive that the log in the database begins behind; None where all of it is there.
+
+    Raises:
+        AlteredHistoryError: It is not as the log's event says.
+    """
+    cursor = await connection.execute(_NEWEST.encode(), _EVENT, binary=True)
     record = await cursor.fetchone()
     return None if record is None else _archive(record)
 
 
+async def archived_files(connection: Connection) -> list[str]:
+    """The names of the files that have what is not in the database, the oldest first."""
+    cursor = await connection.execute(
+        "SELECT file_name FROM log_archives WHERE restored_at IS NULL ORDER BY first_leaf"
+    )
+    return [name for (name,) in await cursor.fetchall()]
+
+
 async def archive_of_leaf(connection: Connection, leaf: int) -> Archive | None:
-    """The archive that a leaf is in; None where its row is in the database."""
-    cursor = await connection.execute(_OF_LEAF, (leaf, leaf), binary=True)
+    """The archive that a leaf is in; None where its row is in the database.
+
+    Raises:
+        AlteredHistoryError: It is not as the log's event says.
+    """
+    cursor = await connection.execute(_OF_LEAF.encode(), {**_EVENT, "leaf": leaf}, binary=True)
     record = await cursor.fetchone()
     return None if record is None else _archive(record)
 
@@ -40,7 +63,19 @@ def _archive(record: tuple[Any, ...]) -> Archive:
     """Any: a row as it came."""
     (
         archive_id, first_leaf, end_leaf, transaction_id, position, snapshot_id, file_name, sha256,
+        announced,
     ) = record  # fmt: skip
+    said = LogArchived(
+        archive_id=archive_id,
+        first_leaf=first_leaf,
+        end_leaf=end_leaf,
+        snapshot_id=snapshot_id,
+        file_name=file_name,
+        sha256=sha256.hex(),
+    )
+    if announced is None or msgspec.json.decode(announced) != msgspec.to_builtins(said):
+        msg = f"archive {archive_id} is not as the log says that it was made"
+        raise AlteredHistoryError(msg)
     return Archive(
         archive_id=archive_id,
         first_leaf=first_leaf,

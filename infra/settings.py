@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     detector: bool | None = None
     detector_transport: Literal["log", "kafka"] = "log"
     sequencer: bool | None = None
+    snapshot_events: Annotated[int, Field(ge=256)] = 100_000
 
     @field_validator("trusted_proxies", "allowed_origins", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ lasts: chunks are put one by one, and only the last transaction makes a snapshot
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
+import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.canonical import microseconds
@@ -189,7 +191,12 @@ async def _alone(writer: Connection) -> AsyncIterator[None]:
     if not await scalar(writer, "SELECT pg_try_advisory_lock(%s)", (_LOCK,)):
         msg = "somebody else takes a snapshot just now"
         raise SnapshotNotTakenError(msg)
-    yield
+    try:
+        yield
+    finally:
+        # The end of the connection does the same, a moment later.
+        with contextlib.suppress(psycopg.Error):
+            await writer.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
 
 async def _plan(engine: AsyncEngine) -> _Plan | None:

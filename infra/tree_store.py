@@ -17,6 +17,7 @@ from domain.transparency import (
     TileId,
     TreeHead,
 )
+from infra.log_archives import archive_of_leaf, newest_archive
 from infra.postgres import Connection, transaction
 from infra.tree_lookup import find_event
 from infra.tree_rows import entries_between
@@ -92,7 +93,10 @@ async def read_tiles(connection: Connection, wanted: Collection[TileId]) -> Mapp
 
 
 async def read_entries(connection: Connection, first: int, count: int) -> list[LogEntry]:
-    """So many leaves from one on; fewer where the log or the tree ends."""
+    """So many leaves from one on; fewer where the log or the tree ends, none of an archive."""
+    archive = await newest_archive(connection)
+    if archive is not None and first < archive.end_leaf:
+        return []
     bundle, within = divmod(first, BUNDLE_WIDTH)
     cursor = await connection.execute(_BUNDLE, (bundle,), binary=True)
     start = await cursor.fetchone()
@@ -107,7 +111,12 @@ async def read_leaf_at(connection: Connection, position: int) -> int | None:
     """Which leaf the event at a position is; None where there is none in the tree."""
     cursor = await connection.execute(_LEAF_OF, (SEQUENCER, position), binary=True)
     record = await cursor.fetchone()
-    return None if record is None else record[0] * BUNDLE_WIDTH + record[1]
+    if record is None:
+        return None
+    leaf: int = record[0] * BUNDLE_WIDTH + record[1]
+    archive = await newest_archive(connection)
+    # Of an archived bundle a few rows may be left: they cannot be counted.
+    return None if archive is not None and leaf < archive.end_leaf else leaf
 
 
 class StoredTree:
@@ -136,6 +145,12 @@ class StoredTree:
         """See ``TreeReader.entries``."""
         async with transaction(self._engine) as connection:
             return await read_entries(connection, first, count)
+
+    async def archive_of(self, leaf: int) -> str | None:
+        """See ``TreeReader.archive_of``."""
+        async with transaction(self._engine) as connection:
+            archive = await archive_of_leaf(connection, leaf)
+        return None if archive is None else archive.file_name
 
     async def leaf_at(self, position: int) -> int | None:
         """See ``TreeReader.leaf_at``."""

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 
+from domain.as_of import AlteredHistoryError
 from domain.ports import ConcurrencyError, StoreUnavailableError
 from infra.embedded_postgres import EmbeddedPostgresError
 from infra.key_files import KeyRingError
@@ -77,6 +78,7 @@ _USER_ERRORS = (
     StoreUnavailableError,
     ConcurrencyError,
     UnsealError,
+    AlteredHistoryError,
     InvalidRulesError,
     NoRedisClientError,
     MayNotMigrateError,

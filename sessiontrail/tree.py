@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import os
+from datetime import timedelta
 
 from audit.publication import Publication
 from audit.sequencer import Sequencer
 from audit.signed_notes import NoteKeyError, Signer, Verifier, parse_signer, parse_verifier
 from infra.key_files import KeyRingError
+from infra.postgres import create_engine
 from infra.settings import Settings, SettingsError
+from infra.snapshot_taking import run_snapshots
 from infra.tree_files import TreeFolder
 from infra.tree_growth import SequencerTurns
 from infra.tree_key import create_tree_key, read_tree_key
 from infra.tree_metrics import SequencerMetrics
+from sessiontrail.composition import cause_of
 
 _SEED_BYTES = 32
+_SNAPSHOT_EVERY = timedelta(seconds=30)
+"""How often it is asked whether one is due."""
 _log = logging.getLogger(__name__)
 
 
@@ -93,7 +99,7 @@ def tree_verifier(settings: Settings, key: str | None = None) -> Verifier:
 
 
 async def sequence(settings: Settings, conninfo: str, metrics: SequencerMetrics) -> None:
-    """Run the sequencer until cancelled.
+    """Run the sequencer, and beside it what takes snapshots, until cancelled.
 
     Args:
         settings: The settings.
@@ -109,8 +115,14 @@ async def sequence(settings: Settings, conninfo: str, metrics: SequencerMetrics)
     signer = tree_signer(settings)
     publication = Publication(TreeFolder(settings.tree_path), signer.verifier)
     sequencer = Sequencer(SequencerTurns(conninfo), signer, publication, metrics)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(sequencer.run(), name="sequencer")
+    engine = create_engine(conninfo, max_connections=2, wait_s=settings.database_wait)
+    snapshots = run_snapshots(engine, cause_of, _SNAPSHOT_EVERY, settings.snapshot_events)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(sequencer.run(), name="sequencer")
+            tasks.create_task(snapshots, name="snapshots")
+    finally:
+        await engine.dispose()
 
 
 def _of_origin(settings: Settings, signer: Signer) -> Signer:

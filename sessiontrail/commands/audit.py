@@ -3,6 +3,7 @@
 import typer
 
 from sessiontrail.commands import (
+    audit_archive,
     audit_diff,
     audit_history,
     audit_replay,
@@ -20,3 +21,5 @@ app.command("checkpoint")(audit_tree.checkpoint)
 app.command("key")(audit_tree.key)
 app.command("prove-inclusion")(audit_tree.prove_inclusion)
 app.command("prove-consistency")(audit_tree.prove_consistency_of)
+app.command("archive")(audit_archive.archive)
+app.command("restore")(audit_archive.restore)

@@ -81,6 +81,9 @@ async def _pages(scope: HistoryScope, text: str, reason: str | None) -> AsyncIte
                 page = await histories.page(of, after=after, limit=_PAGE)
             else:
                 page = await histories.revealed_page(on_record, after=after, limit=_PAGE)
+            if after is None and page.archived:
+                files = ", ".join(page.archived)
+                sys.stderr.write(f"sessiontrail: earlier events may be in {files}\n")
             yield page
             after = page.next_after
             if after is None:

@@ -1,0 +1,171 @@
+"""Retention at the command line: archive, go on without, restore."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from domain.events.users import Role
+from infra.key_files import create_key_file, load_key_ring
+from infra.postgres import create_engine
+from infra.projection_swap import rebuild_projections
+from infra.sealing import DataKeys
+from infra.snapshot_taking import take_snapshot
+from tests.e2e.accounts import add_user
+from tests.e2e.clients import Device
+from tests.e2e.conftest import GENEROUS
+from tests.e2e.service import command, service
+from tests.generated_history import GeneratedHistory
+from tests.integration.accounts import cause
+from tests.integration.projection_world import no_progress
+from tests.integration.tree_world import SIGNER, sequenced
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+async def _grow(
+    conninfo: str, owner_conninfo: str, data_keys: DataKeys, folder: Path
+) -> GeneratedHistory:
+    """Some hundred events of a generated history, a snapshot, and all of it in the tree."""
+    engine = create_engine(conninfo, max_connections=4, wait_s=10)
+    owner = create_engine(owner_conninfo, max_connections=2, wait_s=10)
+    history = GeneratedHistory(engine, data_keys, seed=11)
+    await history.write(600)
+    assert await take_snapshot(engine, cause()) is not None
+    await rebuild_projections(owner, data_keys, no_progress)
+    await sequenced(conninfo, folder)
+    await engine.dispose()
+    await owner.dispose()
+    return history
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    create_key_file(folder / "keys.json")
+    return folder
+
+
+@pytest.fixture
+def history(conninfo: str, owner_conninfo: str, data_folder: Path) -> GeneratedHistory:
+    data_keys = DataKeys(load_key_ring(data_folder / "keys.json", None, None).masters)
+    return asyncio.run(_grow(conninfo, owner_conninfo, data_keys, data_folder / "tree"))
+
+
+@pytest.fixture
+def run(conninfo: str, owner_conninfo: str, data_folder: Path, history: GeneratedHistory) -> Run:
+    """Runs a command on the database, as its owner."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": conninfo,
+        "SESSIONTRAIL_MIGRATION_DATABASE_URL": owner_conninfo,
+        "SESSIONTRAIL_DATA_DIR": str(data_folder),
+        "SESSIONTRAIL_TREE_KEY": SIGNER.exported(),
+    }
+
+    def on_the_database(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return command(environment | more, *arguments)
+
+    return on_the_database
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_log_is_archived_goes_on_without_and_comes_back(
+    run: Run, history: GeneratedHistory, tmp_path: Path
+) -> None:
+    end = (history.lives.at + timedelta(days=1)).isoformat()
+    early = (history.lives.at - timedelta(hours=4)).isoformat()
+    user = history.lives.users[0].user_id
+    shown = said(run("audit", "sessions", "--as-of", end, "--json"))
+    proof = said(run("audit", "prove-inclusion", "leaf:300"))
+
+    archived = said(run("audit", "archive", "--before", end, "--to", str(tmp_path / "kept")))
+
+    (file,) = (tmp_path / "kept").iterdir()
+    assert str(file) in archived
+    assert "leaves 0 to 511" in archived
+    assert said(run("audit", "sessions", "--as-of", end, "--json")) == shown
+    assert "are the fold of the log" in said(run("projections", "verify"))
+    refused = run("audit", "sessions", "--as-of", early)
+    assert refused.returncode == 1
+    assert file.name in refused.stderr
+    history_of_one = run("audit", "history", "--user", user)
+    assert file.name in history_of_one.stderr
+    gone = run("audit", "prove-inclusion", "leaf:300")
+    assert gone.returncode == 1
+    assert "no longer in the database" in gone.stderr
+
+    assert "are back" in said(run("audit", "restore", str(file)))
+
+    assert (
+        said(run("audit", "prove-inclusion", "leaf:300")).splitlines()[:3]
+        == (proof.splitlines()[:3])
+    )
+    said(run("audit", "sessions", "--as-of", early))
+    assert "are the fold of the log" in said(run("projections", "verify"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["archive", "--before", "position:1"], "--before takes an instant"),
+        (["archive", "--before", "2020-01-01T00:00:00Z"], "there is no snapshot of before"),
+        (["restore", "/nowhere.gz"], "/nowhere.gz"),
+    ],
+    ids=["place", "early", "file"],
+)
+def test_what_cannot_be_archived_or_restored_is_told_in_one_line(
+    run: Run, words: list[str], told: str
+) -> None:
+    done = run("audit", *words)
+
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_over_http_archived_entries_are_gone_and_their_hashes_are_not(
+    run: Run, history: GeneratedHistory, conninfo: str, data_folder: Path, http: httpx.Client
+) -> None:
+    end = (history.lives.at + timedelta(days=1)).isoformat()
+    said(run("audit", "archive", "--before", end))
+    (file,) = (data_folder / "archive").iterdir()
+
+    with service(data_folder, conninfo, **GENEROUS) as running:
+        account = add_user(running, roles=(Role.AUDITOR,))
+        auditor = Device(running.url, http)
+        assert auditor.login(account.username, account.password).status_code == 200
+        hashes = auditor.get("/tlog/tile/0/000")
+        entries = auditor.get("/tlog/tile/entries/000")
+        past = auditor.get("/v1/audit/sessions?as_of=leaf:100")
+        told = auditor.get(f"/v1/audit/history?user={history.lives.users[-1].user_id}")
+
+    assert (hashes.status_code, len(hashes.content)) == (200, 256 * 32)
+    assert entries.status_code == past.status_code == 404
+    assert file.name in entries.json()["detail"]
+    assert file.name in past.json()["detail"]
+    assert told.json()["archived"] == [file.name]
+
+
+def test_only_the_owner_archives(
+    run: Run, history: GeneratedHistory, conninfo: str, tmp_path: Path
+) -> None:
+    end = (history.lives.at + timedelta(days=1)).isoformat()
+
+    done = run(
+        *("audit", "archive", "--before", end, "--to", str(tmp_path / "kept")),
+        SESSIONTRAIL_MIGRATION_DATABASE_URL=conninfo,
+    )
+
+    assert done.returncode == 1
+    assert "need the owner of the tables" in done.stderr
