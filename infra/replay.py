@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
+import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.as_of import AsOf
+from domain.as_of import AlteredHistoryError, AsOf
 from domain.ids import UserId
 from infra.log_moments import Moment, Range, moment_of
 from infra.postgres import Connection
@@ -82,6 +83,7 @@ class Replay:
         Raises:
             UnknownEventError: A newer build wrote to that part of the log.
             TamperedSnapshotError: What it goes on from was altered.
+            AlteredHistoryError: A row holds what no build of ours writes.
         """
         fold = LogFold()
         if moment.start is not None:
@@ -92,7 +94,7 @@ class Replay:
             query, parameters = _conditions(moment, each, kinds, whose)
             async with self.reader.cursor("replay") as cursor:
                 await cursor.execute(f"{_EVENTS}{query}{_ORDER}".encode(), parameters, binary=True)
-                while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
+                while records := await _next_events(cursor):
                     fold.feed(records)
                     counted(len(records))
         await self._look_for_missing(fold)
@@ -105,6 +107,15 @@ class Replay:
             row = await cursor.fetchone()
             if row is None or not row[0]:
                 fold.damage(each.stream, f"version {each.came} where version {each.due} is due")
+
+
+async def _next_events(cursor: psycopg.AsyncServerCursor[tuple[Any, ...]]) -> list[StoredEvent]:
+    """Any: rows as they come."""
+    try:
+        return cast("list[StoredEvent]", await cursor.fetchmany(_BATCH))
+    except psycopg.DataError as error:  # such as a time that Python has no value for
+        msg = "an event holds what cannot have been written: run `sessiontrail audit verify`"
+        raise AlteredHistoryError(msg) from error
 
 
 @asynccontextmanager

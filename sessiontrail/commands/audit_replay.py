@@ -10,11 +10,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from domain.as_of import AsOf, InvalidAsOfError, UnknownPlaceError, parse_as_of
+from domain.as_of import AlteredHistoryError, AsOf, InvalidAsOfError, UnknownPlaceError, parse_as_of
 from domain.events.registry import UnknownEventError
 from domain.ids import UserId, parse_uuid
 from infra.replay import Whose, in_parts, replaying
-from infra.snapshot_store import TamperedSnapshotError
 from projections.replaying import StateKind
 from projections.session_views import SessionStatus, SessionView, views_of
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
@@ -127,7 +126,7 @@ def told_in_a_line() -> Iterator[None]:
     """Turn what keeps the past from being read into one line."""
     try:
         yield
-    except (UnknownPlaceError, UnknownEventError, TamperedSnapshotError) as error:
+    except (UnknownPlaceError, UnknownEventError, AlteredHistoryError) as error:
         raise CommandError(str(error)) from error
     except (KeyboardInterrupt, BrokenPipeError):
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.as_of import AsOf, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
+from domain.as_of import AlteredHistoryError, AsOf, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
 from domain.events.envelope import Actor, ActorKind, Cause
 from domain.events.personal import Sealed
 from domain.events.registry import decode_event
@@ -229,3 +229,10 @@ async def test_a_stream_that_lost_an_event_is_named_and_the_others_are_sound(log
 
     assert fold.damaged == [DamagedStream(stream, "version 4 where version 3 is due")]
     assert len(fold.states) > 100
+
+
+async def test_an_event_with_a_time_that_nobody_wrote_is_told_and_no_crash(log: Log) -> None:
+    log.sql("UPDATE events SET occurred_at = '-infinity' WHERE position = %s", log.records[5][1])
+
+    with pytest.raises(AlteredHistoryError, match="audit verify"):
+        await log.states(AtInstant(log.records[-1][6]), from_snapshots=False)
