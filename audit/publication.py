@@ -1,6 +1,6 @@
 """Publishing the tree as static files: tiles first, then the checkpoint that needs them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from audit.checkpoints import Checkpoint, open_checkpoint
@@ -79,6 +79,9 @@ class Publication:
 
         What a power cut may have left half written is written again: the newest tiles, and
         whatever does not have its length.
+
+        Raises:
+            TreeDamagedError: The stored tree lacks a tile.
         """
         published = await self.published()
         full = _full_tiles(head.size)
@@ -91,11 +94,10 @@ class Publication:
                 for path, tile in paths.items()
                 if path in lacking or (tile.level == 0 and tile.number >= newest)
             ]
-            if write:
-                held = await tiles.tiles(write)
-                await self._folder.write({tile_path(*tile): held[tile] for tile in write})
+            held = await _held(tiles, write, head.size)
+            await self._folder.write({tile_path(*tile): held[tile] for tile in write})
         edge = [tile for tile in edge_tiles(head.size) if width_at(*tile, head.size)]
-        await self.publish(head, await tiles.tiles(edge))
+        await self.publish(head, await _held(tiles, edge, head.size))
 
     async def publish(self, head: TreeHead, changed: Mapping[TileId, bytes]) -> None:
         """Publish a tree.
@@ -116,6 +118,15 @@ class Publication:
         await self._folder.write_durably(CHECKPOINT, head.note.encode())
         # Only now: who read the checkpoint before may have come for them.
         await self._folder.remove(filled)
+
+
+async def _held(tiles: TileReader, wanted: Sequence[TileId], size: int) -> Mapping[TileId, bytes]:
+    held = await tiles.tiles(wanted) if wanted else {}
+    for tile in wanted:
+        if len(held.get(tile, b"")) < width_at(*tile, size) * HASH_BYTES:
+            msg = f"tile {tile.number} of level {tile.level} is missing or cut short"
+            raise TreeDamagedError(msg)
+    return held
 
 
 def _full_tiles(size: int) -> Iterator[TileId]:

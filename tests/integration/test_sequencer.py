@@ -324,11 +324,12 @@ async def test_a_database_that_was_set_back_gets_nothing_signed(
          "is not the one that was signed"),
         ("UPDATE tree_tiles SET hashes = '' WHERE level = 0 AND tile = 1", "not wide enough"),
         ("DELETE FROM tree_tiles WHERE level = 1", "not wide enough"),
+        ("DELETE FROM tree_tiles WHERE level = 0 AND tile = 0", "missing or cut short"),
         ("UPDATE tree_heads SET root = sha256('x')", "is not the one that was signed"),
         ("UPDATE tree_heads SET size = 299", "is not the one that was signed"),
         ("UPDATE tree_heads SET note = 'x'", "not signed with our key"),
     ],
-    ids=["a hash", "a tile", "a level", "the root", "the size", "the note"],
+    ids=["a hash", "a tile", "a level", "a full tile", "the root", "the size", "the note"],
 )  # fmt: skip
 async def test_nothing_is_signed_on_top_of_a_tree_that_was_changed(
     conninfo: str, owner_conninfo: str, tmp_path: Path, damage: str, message: str
