@@ -2,7 +2,7 @@
 # Kept to what GNU make 3.81 (macOS) and a POSIX shell understand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-kafka test bench check pins clean
+.PHONY: help run run-kafka test bench check screenshots pins clean
 # Two pips must never write to one environment at once, so `make -j` changes nothing here.
 .NOTPARALLEL:
 
@@ -25,7 +25,7 @@ UV_COMPILE := UV_CUSTOM_COMPILE_COMMAND='make pins' $(UV) pip compile --quiet \
 	--universal --python-version 3.11 --generate-hashes $(PINS_ARGS) pyproject.toml --group build
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 
 run: $(RUN_READY) $(APP_READY) ## Set up if needed, then serve on HOST:PORT (default 127.0.0.1:8000)
 	@exec $(BIN)/sessiontrail serve
@@ -44,6 +44,9 @@ check: $(DEV_READY) $(APP_READY) ## Lint, formatting, types, import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+screenshots: $(DEV_READY) $(APP_READY) ## Take pictures of every page of the console into build/screenshots
+	$(BIN)/python -m tests.screenshots
 
 pins: $(DEV_READY) ## Re-pin requirements/*.txt from pyproject.toml; PINS_ARGS=--upgrade takes the newest
 	$(UV_COMPILE) --output-file requirements/run.txt

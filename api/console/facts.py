@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from domain.alert import Alert
 
-_WORDS: Mapping[str, str] = MappingProxyType(
+WORDS: Mapping[str, str] = MappingProxyType(
     {
         "activity": "How often this user signs in",
         "address": "How unusual the address is for this user",
@@ -52,6 +52,8 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         "two_places_at_once": "The session is in two places at once",
         "accounts": "Accounts that were tried",
         "failures": "Failed sign-ins",
+        "every_generation": "A late retry at one generation after another",
+        "first_days": "One of this user's first days",
         "tries": "Tries",
         "other_asn": "Another network provider",
         "other_device": "Another kind of device",
@@ -107,7 +109,7 @@ def fact_lines(alert: Alert) -> list[FactLine]:
     lines = []
     for fact in alert.facts:
         seen, _, usual = texts.get(fact.code, "").removesuffix(")").partition(" (usual: ")
-        words = _WORDS.get(fact.code, fact.code.replace("_", " "))
+        words = WORDS.get(fact.code, fact.code.replace("_", " "))
         lines.append(FactLine(words, _readable(seen), _readable(usual) or None, fact.weight))
     return sorted(lines, key=lambda line: -line.weight)
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from api.answers import cleared_refresh_cookie
 from api.console.pages import page
 from api.console.sign_in import sign_in_address
-from api.console.visits import CameFromElsewhereError, NotSignedInError
+from api.console.visits import CameFromElsewhereError, HeldError, NotSignedInError
 from api.problems import ProblemError, ProblemKind, unavailable
 from api.requests import REFRESH_COOKIE
 
@@ -43,6 +43,7 @@ def is_page(request: Request) -> bool:
 def install(app: FastAPI) -> None:
     """Lead those who are not signed in to where they can."""
     app.add_exception_handler(NotSignedInError, _not_signed_in)
+    app.add_exception_handler(HeldError, _held)
     app.add_exception_handler(CameFromElsewhereError, _came_from_elsewhere)
 
 
@@ -60,17 +61,22 @@ async def fault_page(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _not_signed_in(request: Request, _error: Exception) -> Response:
-    """To the sign-in, and back; a stream is told in the way that a script understands."""
-    if _EVENTS in request.headers.get("accept", ""):
-        return Response(status_code=401)
-    response = Response(
-        status_code=303,
-        headers={"Location": sign_in_address(request), "Cache-Control": "no-store"},
-    )
+async def _not_signed_in(request: Request, error: Exception) -> Response:
+    """To the sign-in, and back, without the cookie that is good for nothing."""
+    response = await _held(request, error)
     if REFRESH_COOKIE in request.cookies:
         response.raw_headers.append(cleared_refresh_cookie())
     return response
+
+
+async def _held(request: Request, _error: Exception) -> Response:
+    """The same with the cookie: it is good again once the visitor has proved who they are."""
+    if _EVENTS in request.headers.get("accept", ""):
+        return Response(status_code=401)
+    return Response(
+        status_code=303,
+        headers={"Location": sign_in_address(request), "Cache-Control": "no-store"},
+    )
 
 
 async def _came_from_elsewhere(request: Request, _error: Exception) -> Response:

@@ -32,8 +32,8 @@ class Whereabouts:
 
     @property
     def where(self) -> str:
-        """The place, else the network, else the address around it."""
-        return self.place or self.network or self.prefix or "an unknown place"
+        """The place, else the network, else the address."""
+        return self.place or self.network or self.ip or "an unknown place"
 
     @property
     def what(self) -> str:

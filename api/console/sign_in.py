@@ -9,14 +9,20 @@ from api import login
 from api.answers import cleared_refresh_cookie
 from api.console.forms import form_of, form_of_nobody
 from api.console.pages import page, see_other
-from api.console.visits import NotSignedInError, token_in, visit_in
+from api.console.visits import HeldError, NotSignedInError, began_here, token_in, visit_in
 from api.fast import refusal_of
+from api.ports import Services
 from api.problems import ProblemError, ProblemKind
-from api.schemas import LoginBody
+from api.reauthentication import reauthenticate
+from api.requests import Headers
+from api.schemas import LoginBody, ReauthenticateBody
 from api.security import CorrelationIn, HeadersIn, ServicesIn
 from domain.events.envelope import USER, Cause
 from domain.events.families import EndReason
 from domain.family_decisions import EndSession
+from domain.lifetimes import is_usable
+from domain.texts import InvalidTextError, normalise_username
+from domain.user import User
 
 router = APIRouter(include_in_schema=False)
 
@@ -50,9 +56,12 @@ def sign_in_address(request: Request) -> str:
 
 
 @router.get(SIGN_IN)
-async def sign_in_page(request: Request) -> Response:
+async def sign_in_page(request: Request, services: ServicesIn, headers: HeadersIn) -> Response:
     """Asks who it is."""
-    return await _asking(request, own_path(request.query_params.get("next", "")), "", None, 200)
+    following = own_path(request.query_params.get("next", ""))
+    held = await _held_user(services, headers) if began_here(request, headers) else None
+    username = held.username if held is not None and isinstance(held.username, str) else ""
+    return await _asking(request, following, username, None, 200, held=held is not None)
 
 
 @router.post(SIGN_IN)
@@ -66,8 +75,13 @@ async def sign_in(
         body = LoginBody(
             username=username, password=form.raw("password"), remember_me=form.has("remember")
         )
+        held = await _held_user(services, headers)
+        if held is not None and held.username == normalise_username(username):
+            again = ReauthenticateBody(password=body.password)
+            proved = await reauthenticate(again, request, services, headers, correlation_id)
+            return _signed_in(request, following, proved)
         signed_in = await login.login(body, request, services, headers, correlation_id)
-    except ValidationError:
+    except (ValidationError, InvalidTextError):
         return await _asking(request, following, "", _PROBLEMS[ProblemKind.INVALID_INPUT], 422)
     except ProblemError as error:
         if error.kind not in _PROBLEMS:
@@ -82,11 +96,28 @@ async def sign_in(
             Cause(USER, correlation_id),
             refusal_of,
         )
+    return _signed_in(request, following, signed_in)
+
+
+def _signed_in(request: Request, following: str, answer: Response) -> Response:
+    """On to where the visitor wanted to go, with the cookies of the API's answer."""
     response = see_other(request, following)
     response.raw_headers.extend(
-        header for header in signed_in.raw_headers if header[0] in {b"set-cookie", b"accept-ch"}
+        header for header in answer.raw_headers if header[0] in {b"set-cookie", b"accept-ch"}
     )
     return response
+
+
+async def _held_user(services: Services, headers: Headers) -> User | None:
+    """Whose session is in the browser's cookie, if it is held until they prove who they are."""
+    presented = token_in(services, headers)
+    if presented is None:
+        return None
+    found = await services.sessions.family_of_session(presented.session_id)
+    if found is None or found[0].step_up_required_at is None:
+        return None
+    session = found[0].session(presented.session_id)
+    return found[1] if session is not None and is_usable(found[0], session, found[2]) else None
 
 
 @router.post("/console/sign-out")
@@ -96,7 +127,7 @@ async def sign_out(
     """Ends this session."""
     try:
         visit = await visit_in(request, services, headers, correlation_id)
-    except NotSignedInError:
+    except (NotSignedInError, HeldError):
         return see_other(request, f"{SIGN_IN}?did=signed-out")
     caller = visit.caller
     await form_of(request, services, headers, caller.session.session_id)
@@ -112,7 +143,13 @@ async def sign_out(
 
 
 async def _asking(
-    request: Request, following: str, username: str, problem: str | None, status: int
+    request: Request,
+    following: str,
+    username: str,
+    problem: str | None,
+    status: int,
+    *,
+    held: bool = False,
 ) -> Response:
-    content = {"next": following, "username": username, "problem": problem}
+    content = {"next": following, "username": username, "problem": problem, "held": held}
     return await page(request, "sign_in.html", None, content, status=status)

@@ -36,6 +36,7 @@ from domain.family import Family, Session
 from domain.ids import CorrelationId
 from domain.ports import Executed
 from domain.refresh_token import RefreshToken, hash_secret, parse
+from domain.refusals import Refusal
 
 _FROM_OURS = {b"same-origin", b"none"}
 _COOKIES = "sessiontrail.console_cookies"
@@ -43,6 +44,10 @@ _COOKIES = "sessiontrail.console_cookies"
 
 class NotSignedInError(Exception):
     """Nobody is signed in: the page asks them to, and brings them back."""
+
+
+class HeldError(Exception):
+    """The visitor's session is held until they prove again that it is them (RFC 9470)."""
 
 
 class CameFromElsewhereError(Exception):
@@ -90,18 +95,23 @@ class Visit:
         return bool(set(roles) & set(self.caller.user.roles))
 
 
+def began_here(request: Request, headers: Headers) -> bool:
+    """Whether the browser says that a page of ours led here, or somebody's hand."""
+    return request.method != "GET" or headers.get(b"sec-fetch-site", b"none") in _FROM_OURS
+
+
 async def visit_in(
     request: Request, services: ServicesIn, headers: HeadersIn, correlation_id: CorrelationIn
 ) -> Visit:
     """Who looks at this page.
 
     Raises:
-        NotSignedInError: Nobody is signed in, their session has ended, or they have to prove
-            themselves again.
+        NotSignedInError: Nobody is signed in, or their session has ended.
+        HeldError: They have to prove first that it is them.
         CameFromElsewhereError: The request did not begin at one of our pages, nor by hand.
         ProblemError: The browser sent two refresh cookies, or refreshes too often.
     """
-    if request.method == "GET" and headers.get(b"sec-fetch-site", b"none") not in _FROM_OURS:
+    if not began_here(request, headers):
         raise CameFromElsewhereError
     presented = token_in(services, headers)
     if presented is None:
@@ -114,7 +124,9 @@ async def visit_in(
         await _exchange(request, services, presented, client, correlation_id)
         return Visit(await live_caller(services, presented.session_id, correlation_id))
     except ProblemError as error:
-        if error.kind in {ProblemKind.INVALID_TOKEN, ProblemKind.STEP_UP_REQUIRED}:
+        if error.kind is ProblemKind.STEP_UP_REQUIRED:
+            raise HeldError from error
+        if error.kind is ProblemKind.INVALID_TOKEN:
             raise NotSignedInError from error
         raise
 
@@ -167,6 +179,8 @@ async def _exchange(
         answering(presented, keys, make_answer),
     )
     services.telemetry.refresh(outcome)
+    if exchanged is Refusal.STEP_UP_REQUIRED:
+        raise HeldError
     if not isinstance(exchanged, Answer):
         raise NotSignedInError
     request.scope[_COOKIES] = [header for header in exchanged.headers if header[0] == b"set-cookie"]

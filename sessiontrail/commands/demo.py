@@ -130,7 +130,7 @@ async def _people(store: Store) -> dict[str, str]:
     try:
         for person in (*PEOPLE, _ANALYST):
             user_id = UserId(new_uuid())
-            roles = (Role.ANALYST,) if person is _ANALYST else ()
+            roles = (Role.ADMIN, Role.ANALYST) if person is _ANALYST else ()
             command = RegisterUser(origin=UserOrigin.LOCAL, username=person.username, roles=roles)
             hashed = await hashing.hash(person.password)
             added = await store.users.register(user_id, command, hashed, operator_cause())
@@ -203,6 +203,6 @@ class _Show:
 
     def _how_to_go_on(self) -> None:
         say("")
-        say(f"The service stays up on {self._settings.public_issuer}; API: /docs")
+        say(f"The service stays up; look at it: {self._settings.public_issuer}/console")
         say(f"Analyst {_ANALYST.username}, password: {_ANALYST.password}")
         say("Ctrl-C stops everything.")

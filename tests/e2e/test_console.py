@@ -236,6 +236,28 @@ def test_a_revoked_session_is_out_at_its_next_request(
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_a_session_that_is_held_goes_on_once_its_user_has_proved_themself(
+    shared_service: RunningService, opened: Opened, analyst: Account, http: httpx.Client
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, analyst)
+    admin = beside(add_user, shared_service, roles=(Role.ADMIN,))
+    other = Device(shared_service.url, http)
+    other.login(admin.username, admin.password)
+    sessions = other.get(f"/v1/users/{analyst.user_id}/sessions").json()["sessions"]
+    held = other.post(f"/v1/families/{sessions[0]['family_id']}/require-step-up")
+    assert held.status_code == 204
+
+    page.goto(shared_service.url + "/console/rules")
+    expect(page.get_by_role("heading", name="Is it you?")).to_be_visible()
+    page.get_by_label("Password").fill(analyst.password)
+    page.get_by_role("button", name="Sign in").click()
+
+    page.wait_for_url("**/console/rules")
+    after = other.get(f"/v1/users/{analyst.user_id}/sessions").json()["sessions"]
+    assert [one["session_id"] for one in after] == [one["session_id"] for one in sessions]
+
+
 def test_two_tabs_that_come_back_after_the_token_ran_out_stay_signed_in(
     private_service: Callable[..., RunningService], chromium: Browser
 ) -> None:
