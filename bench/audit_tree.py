@@ -35,7 +35,8 @@ _GENERATIONS = 100
 _ROUNDS = 5
 _SECONDS = 6
 _LOOK_EVERY_S = 0.1
-_SIGNER = Signer("bench.example/tlog", bytes(32))
+SIGNER = Signer("bench.example/tlog", bytes(32))
+"""Of the trees that are measured."""
 
 # What has been committed for longest and is in no signed tree.
 _BEHIND = """
@@ -59,22 +60,28 @@ def _catching_up(on: Bench, say: Say) -> list[Figure]:
     conninfo = on.conninfo("tree", user="postgres")
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-    events = _count(conninfo)
+    events = count_events(conninfo)
     copies = [copy_seconds(conninfo, on.folder / "copy.out") for _ in range(3)]
     say(f"sequencing {events:,} events")
-    took = float(
-        subprocess.run(
-            [sys.executable, "-m", "bench.audit_tree", on.conninfo("tree"), str(on.folder)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    )
+    took = sequence_all(on, "tree")
     per_second, copied = events / took, events / statistics.median(copies)
     return [
         Figure("sequencer", per_second, "events/s", None, 15_000, at_least=True),
         Figure("sequencer beside COPY", per_second, "events/s", copied, 0.05, at_least=True),
     ]
+
+
+def sequence_all(on: Bench, database: str) -> float:
+    """Sequence a log to its end in a process of its own; returns the seconds that took."""
+    folder = on.folder / f"tree of {database}"
+    return float(
+        subprocess.run(
+            [sys.executable, "-m", "bench.audit_tree", on.conninfo(database), str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
 
 
 def _keeping_up(on: Bench, say: Say) -> list[Figure]:
@@ -127,7 +134,7 @@ def _sequencing(on: Bench, database: str) -> Iterator[None]:
     try:
         conninfo = on.conninfo(database, user="postgres")
         deadline = time.monotonic() + 60
-        while _tree_size(conninfo) < _count(conninfo):
+        while _tree_size(conninfo) < count_events(conninfo):
             if time.monotonic() > deadline:
                 msg = "the sequencer did not catch up; see sequencer.log"
                 raise RuntimeError(msg)
@@ -142,7 +149,7 @@ def _environment(on: Bench, database: str) -> Mapping[str, str]:
     return os.environ | {
         "DATABASE_URL": on.conninfo(database),
         "SESSIONTRAIL_DATA_DIR": str(on.folder),
-        "SESSIONTRAIL_TREE_KEY": _SIGNER.exported(),
+        "SESSIONTRAIL_TREE_KEY": SIGNER.exported(),
         "SESSIONTRAIL_TREE_DIR": str(on.folder / database),
     }
 
@@ -168,7 +175,8 @@ def _watching(on: Bench, database: str) -> Iterator[list[float]]:
         watcher.join()
 
 
-def _count(conninfo: str) -> int:
+def count_events(conninfo: str) -> int:
+    """How many events a log has."""
     return _number(conninfo, "SELECT count(*) FROM events")
 
 
@@ -191,8 +199,8 @@ async def _catch_up(conninfo: str, folder: Path, events: int) -> float:
             if size >= events:
                 done.set()
 
-    publication = Publication(TreeFolder(folder / "tree"), _SIGNER.verifier)
-    sequencer = Sequencer(SequencerTurns(conninfo), _SIGNER, publication, Until())
+    publication = Publication(TreeFolder(folder), SIGNER.verifier)
+    sequencer = Sequencer(SequencerTurns(conninfo), SIGNER, publication, Until())
     began = time.perf_counter()
     working = asyncio.create_task(sequencer.run())
     await done.wait()
@@ -205,7 +213,7 @@ async def _catch_up(conninfo: str, folder: Path, events: int) -> float:
 
 def _main() -> None:
     conninfo, folder = sys.argv[1], Path(sys.argv[2])
-    sys.stdout.write(str(asyncio.run(_catch_up(conninfo, folder, _count(conninfo)))))
+    sys.stdout.write(str(asyncio.run(_catch_up(conninfo, folder, count_events(conninfo)))))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from psycopg.abc import Buffer
 from psycopg.types.datetime import TimestamptzBinaryLoader
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.events.registry import MalformedEventError
 from domain.ids import Stream, parse_uuid
 from infra.postgres import Connection, transaction, translated_faults
 from infra.sealing import DataKeys, UnsealError
@@ -189,16 +190,26 @@ async def folded(
 
     Raises:
         UnknownEventError: A newer build wrote to the log.
+        MalformedEventError: A row holds what no build of ours writes, such as an endless time.
     """
     fold = Fold(projection.rules)
     async with reader.cursor("events") as cursor:
         parameters = {"prefix": projection.rules.prefix, **part.parameters}
         await cursor.execute((part.query + _ORDER).encode(), parameters, binary=True)
-        while records := cast("list[StoredEvent]", await cursor.fetchmany(_BATCH)):
+        while records := await _next_events(cursor):
             ended = list(fold.feed(records, await part.known(projection, records)))
             counted(len(records))
             yield await opened_states(reader, projection, data_keys, ended)
     yield await opened_states(reader, projection, data_keys, list(fold.finish()))
+
+
+async def _next_events(cursor: psycopg.AsyncServerCursor[Any]) -> list[StoredEvent]:
+    """The next of them; Any: rows as they come."""
+    try:
+        return cast("list[StoredEvent]", await cursor.fetchmany(_BATCH))
+    except psycopg.DataError as error:
+        msg = f"an event cannot be read: {error}"
+        raise MalformedEventError(msg) from error
 
 
 async def rows_of_owners(

@@ -29,6 +29,7 @@ from projections.snapshot_states import (
     chunks_in,
     digest,
     digest_index,
+    parts_of,
     unpack,
 )
 
@@ -172,6 +173,21 @@ async def states_in(
             states += _checked(snapshot, kind, chunk, packed.get((str(kind), chunk)))
             await asyncio.sleep(0)  # ten milliseconds each: others want to do something, too
     return states
+
+
+async def altered_snapshots(reader: Connection) -> list[str]:
+    """What is wrong with any snapshot of this build's format; nothing if all is well."""
+    cursor = await reader.execute("SELECT snapshot_id FROM snapshots ORDER BY taken_at")
+    found = []
+    for (snapshot_id,) in await cursor.fetchall():
+        try:
+            snapshot = await _checked_snapshot(reader, str(snapshot_id), None, None)
+            if snapshot is not None:
+                for part in parts_of(snapshot.states, snapshot.chunks):
+                    await states_in(reader, snapshot, tuple(StateKind), part)
+        except TamperedSnapshotError as error:
+            found.append(str(error))
+    return found
 
 
 def _checked(

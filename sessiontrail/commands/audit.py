@@ -9,6 +9,7 @@ from sessiontrail.commands import (
     audit_replay,
     audit_snapshot,
     audit_tree,
+    audit_verify,
 )
 
 app = typer.Typer(help="Replay the history, and prove that it is whole.", no_args_is_help=True)
@@ -17,6 +18,7 @@ app.command("sessions")(audit_replay.sessions)
 app.command("history")(audit_history.history)
 app.command("diff")(audit_diff.diff)
 app.command("snapshot")(audit_snapshot.snapshot)
+app.command("verify")(audit_verify.verify)
 app.command("checkpoint")(audit_tree.checkpoint)
 app.command("key")(audit_tree.key)
 app.command("prove-inclusion")(audit_tree.prove_inclusion)

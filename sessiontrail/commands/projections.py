@@ -7,7 +7,7 @@ from typing import TypeVar
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.events.registry import UnknownEventError
+from domain.events.registry import MalformedEventError, UnknownEventError
 from infra.postgres import create_engine
 from infra.projection_build import build_projections
 from infra.projection_compare import Comparison, compare_projections
@@ -50,7 +50,7 @@ def verify() -> None:
 
     try:
         found = run(work)
-    except UnknownEventError as error:
+    except (UnknownEventError, MalformedEventError) as error:
         raise CommandError(str(error)) from error
     if found:
         msg = f"{found} differences between the log and the tables"
@@ -130,7 +130,7 @@ def _with_progress(
 
     try:
         return run(work)
-    except (RebuildError, UnknownEventError) as error:
+    except (RebuildError, UnknownEventError, MalformedEventError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -1,0 +1,396 @@
+"""Verifying a stored log against its tree, its signed heads, and heads that others hold.
+
+The tree is grown anew from the events, bundle by bundle, and compared with what is stored: hashes
+of leaves, tiles above them, the root at the size of every head. Nothing that lies in the database
+is believed but for what a signature covers.
+"""
+
+import copy
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.leaf_alignment import Fault, Found, LeafFault, align
+from audit.merkle import HASH_BYTES, leaf_hash, root_of
+from audit.signed_notes import NoteError, Verifier
+from audit.tiles import GrowingTiles, edge_tiles, split_hashes
+from audit.tree_ports import TileReader
+from domain.transparency import BUNDLE_WIDTH, BundleSpan, LogEntry, LogPlace, TileId, TreeHead
+
+_PAGE = 8192
+_BUNDLES_AT_ONCE = 256
+_MOST_KEPT = 10_000
+"""Leaf faults that are remembered: enough to tell what was moved, whatever was done."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is not as it was signed.
+
+    Attributes:
+        what: In one line, with the event, leaf, tile or head that it is about.
+        leaf: The first leaf that it concerns; None where it is about none.
+    """
+
+    what: str
+    leaf: int | None = None
+
+    def __str__(self) -> str:
+        """The line."""
+        return self.what
+
+
+class SavedHead(NamedTuple):
+    """A head that somebody kept, its signature checked.
+
+    Attributes:
+        whose: Where it was kept, for the finding.
+        checkpoint: What it says.
+    """
+
+    whose: str
+    checkpoint: Checkpoint
+
+
+class Covered(NamedTuple):
+    """What a verification has looked at.
+
+    Attributes:
+        leaves: Events under the newest signed head.
+        archived: Of these, how many are in archives: only their hashes were looked at.
+        beyond: Events that are newer than that head.
+    """
+
+    leaves: int
+    archived: int
+    beyond: int
+
+
+class StoredLog(TileReader, Protocol):
+    """The log and its tree in one snapshot of the database."""
+
+    async def entries_after(self, place: LogPlace, limit: int) -> Sequence[LogEntry]:
+        """Events behind a place, in the log's order."""
+        ...
+
+    async def bundles(self, first: int, count: int) -> Mapping[int, BundleSpan]:
+        """Those bundles that there are, by number."""
+        ...
+
+    async def heads(self, above: int, limit: int) -> Sequence[TreeHead]:
+        """Heads of trees larger than a size, the smallest first."""
+        ...
+
+    async def sequenced(self) -> LogPlace:
+        """Where the sequencer says that the tree ends."""
+        ...
+
+    async def archived(self) -> tuple[int, LogPlace]:
+        """The first leaf that is not in an archive, and the place of the one before it."""
+        ...
+
+    async def count_after(self, place: LogPlace) -> int:
+        """How many events are behind a place."""
+        ...
+
+
+class LogVerification:
+    """One pass over a stored log. ``findings`` fills as it goes."""
+
+    def __init__(self, log: StoredLog, verifier: Verifier, saved: Collection[SavedHead]) -> None:
+        """Prepare.
+
+        Args:
+            log: What to verify.
+            verifier: The log's public key.
+            saved: Heads that today's log has to extend.
+        """
+        self._log = log
+        self._verifier = verifier
+        self._saved = saved
+        self._events = _Events(log)
+        self._tree = GrowingTiles()
+        self._faults: list[LeafFault] = []
+        self.findings: list[Finding] = []
+
+    async def run(self, progress: Callable[[int, int], None]) -> Covered:
+        """Verify the log from its beginning to the newest head.
+
+        Args:
+            progress: Told how many events have been looked at, and of how many.
+
+        Returns:
+            What was looked at.
+        """
+        claims = await self._claims()
+        size = max((each.size for each in claims if each.is_stored), default=0)
+        for each in claims:
+            if each.size > size:
+                self._find(
+                    f"{each.whose} is of {each.size} events and the database has signed heads up"
+                    f" to {size}: it was set back, or its newest heads were removed"
+                )
+        archived, behind = await self._log.archived()
+        self._events.start(behind if archived else (0, 0))
+        due = iter([each for each in claims if each.size <= size])
+        claim = next(due, None)
+        while self._tree.size < size:
+            bundle = self._tree.size // BUNDLE_WIDTH
+            truth = await self._leaves(bundle, size, archived)
+            if not truth:
+                self._find(f"the tree ends at leaf {self._tree.size}, its head says {size}")
+                break
+            start = self._tree.size
+            while claim is not None and claim.size <= start + len(truth):
+                self._tree.extend(truth[self._tree.size - start : claim.size - start])
+                self._check_root(claim)
+                claim = next(due, None)
+            self._tree.extend(truth[self._tree.size - start :])
+            if (bundle + 1) % _BUNDLES_AT_ONCE == 0:
+                await self._check_tiles()
+                progress(self._tree.size, size)
+        await self._check_tiles()
+        beyond = await self._check_end(size)
+        self._tell_faults()
+        progress(size, size)
+        return Covered(size, min(archived, size), beyond)
+
+    # ------------------------------------------------------------------ heads
+
+    async def _claims(self) -> list["_Claim"]:
+        """Every head that the tree must agree with, the smallest first."""
+        claims = [
+            _Claim(one.checkpoint.size, one.checkpoint.root, one.whose) for one in self._saved
+        ]
+        above = -1
+        while page := await self._log.heads(above, _PAGE):
+            claims.extend(claim for head in page if (claim := self._claim_of(head)) is not None)
+            above = page[-1].size
+        return sorted(claims, key=lambda each: each.size)
+
+    def _claim_of(self, head: TreeHead) -> "_Claim | None":
+        try:
+            signed = open_checkpoint(head.note, self._verifier)
+        except NoteError as error:
+            self._find(f"the stored head of {head.size} events is not signed by the log: {error}")
+            return None
+        if (signed.size, signed.root) != (head.size, head.root):
+            self._find(f"the stored head of {head.size} events does not say what was signed")
+        return _Claim(signed.size, signed.root, "the stored head", is_stored=True)
+
+    def _check_root(self, claim: "_Claim") -> None:
+        if claim.root != self._tree.root():
+            self._find(
+                f"{claim.whose} of {claim.size} events was signed over another tree than the one"
+                " that is stored"
+            )
+
+    # ------------------------------------------------------------------ leaves
+
+    async def _leaves(self, bundle: int, size: int, archived: int) -> Sequence[bytes]:
+        """The hashes of a bundle's leaves as they were signed, as far as that can be told."""
+        first = bundle * BUNDLE_WIDTH
+        width = min(BUNDLE_WIDTH, size - first)
+        stored = (await self._events.tile(bundle))[: width * HASH_BYTES]
+        signed = split_hashes(stored[: len(stored) // HASH_BYTES * HASH_BYTES])
+        if first < archived:
+            self._note_narrow(bundle, len(signed), width)
+            return signed
+        found = await self._events.next(width)
+        if b"".join(each.hashed for each in found) == stored:
+            await self._check_span(bundle, found)
+            return signed
+        whole = await self._events.last_of(bundle, first + width == size)
+        rows = found if whole is None else await self._events.until(found, whole)
+        if len(signed) == width and await self._is_signed(bundle, signed):
+            self._remember(align(first, signed, rows))
+            return signed
+        hashes = [each.hashed for each in rows]
+        if len(hashes) == width and await self._is_signed(bundle, hashes):
+            self._find(f"tile {bundle} of level 0 was altered: the events are as they were signed")
+            return hashes
+        self._note_narrow(bundle, len(signed), width)
+        self._remember(align(first, signed, rows))
+        return signed if len(signed) == width else hashes
+
+    async def _is_signed(self, bundle: int, leaves: Sequence[bytes]) -> bool:
+        """Whether leaves are those that the tree above, or the newest head, was made of."""
+        if len(leaves) == BUNDLE_WIDTH:
+            above = await self._events.parent_of(bundle)
+            return above is None or above == root_of(leaves)
+        tree = copy.deepcopy(self._tree)
+        tree.extend(leaves)
+        newest = await self._log.heads(tree.size - 1, 1)
+        return bool(newest) and newest[0].root == tree.root()
+
+    def _note_narrow(self, bundle: int, held: int, width: int) -> None:
+        if held != width:
+            self._find(f"tile {bundle} of level 0 holds {held} hashes, and {width} are due")
+
+    async def _check_span(self, bundle: int, found: Sequence[Found]) -> None:
+        times = [each.entry.occurred_at for each in found]
+        span = BundleSpan(bundle, found[0].entry.place, min(times), max(times))
+        if await self._events.span(bundle) != span:
+            self._find(f"entry bundle {bundle} does not say where and when its events are")
+
+    def _remember(self, faults: Sequence[LeafFault]) -> None:
+        room = _MOST_KEPT - len(self._faults)
+        self._faults.extend(faults[:room])
+
+    def _tell_faults(self) -> None:
+        """Say what was done to events; what is missing here and was added there was moved."""
+        missing = {each.hashed: each for each in self._faults if each.fault is Fault.MISSING}
+        added = {each.hashed: each for each in self._faults if each.fault is Fault.INSERTED}
+        moved = missing.keys() & added.keys()
+        for each in self._faults:
+            if each.hashed not in moved:
+                self._find(_told(each), each.leaf)
+            elif each.fault is Fault.MISSING:
+                to = added[each.hashed]
+                self._find(
+                    _told(LeafFault(Fault.MOVED, each.leaf, to.entry, each.hashed)), each.leaf
+                )
+
+    # ------------------------------------------------------------------ the rest of the tree
+
+    async def _check_tiles(self) -> None:
+        """Compare tiles above the leaves' with what the leaves make them."""
+        made = {tile: held for tile, held in self._tree.take_changed().items() if tile.level}
+        stored = await self._log.tiles(made)
+        for tile, hashes in sorted(made.items()):
+            if stored.get(tile, b"")[: len(hashes)] != hashes:
+                self._find(f"tile {tile.number} of level {tile.level} was altered or is missing")
+
+    async def _check_end(self, size: int) -> int:
+        """Look at what should be the end of the tree; returns how many events are behind it."""
+        sequenced = await self._log.sequenced()
+        if self._events.in_step and size and sequenced != self._events.place:
+            self._find("the sequencer's checkpoint does not stand at the tree's last leaf")
+        edge = {tile.level: tile for tile in edge_tiles(size)}
+        longer = await self._log.tiles(
+            [TileId(tile.level, tile.number + 1) for tile in edge.values()]
+        )
+        for tile in sorted(longer):
+            self._find(f"tile {tile.number} of level {tile.level} lies beyond the signed tree")
+        return await self._log.count_after(sequenced)
+
+    def _find(self, what: str, leaf: int | None = None) -> None:
+        self.findings.append(Finding(what, leaf))
+
+
+class _Claim(NamedTuple):
+    """A tree that somebody signed."""
+
+    size: int
+    root: bytes
+    whose: str
+    is_stored: bool = False
+
+
+class _Events:
+    """Reads a stored log in its order, some thousand events and some hundred bundles at a time."""
+
+    def __init__(self, log: StoredLog) -> None:
+        self._log = log
+        self._buffer: deque[Found] = deque()
+        self._read_to: LogPlace = (0, 0)
+        self._tiles: Mapping[TileId, bytes] = {}
+        self._spans: Mapping[int, BundleSpan] = {}
+        self._from = -1
+        self.place: LogPlace = (0, 0)
+        self.in_step = True
+
+    def start(self, behind: LogPlace) -> None:
+        """Begin behind a place."""
+        self._read_to = behind
+
+    async def next(self, count: int) -> list[Found]:
+        """The next events, fewer at the log's end."""
+        while len(self._buffer) < count and await self._read():
+            pass
+        taken = [self._buffer.popleft() for _ in range(min(count, len(self._buffer)))]
+        if taken:
+            self.place = taken[-1].entry.place
+        return taken
+
+    async def until(self, taken: Sequence[Found], last: LogPlace) -> list[Found]:
+        """Of events that were taken, and those that follow, those up to a place."""
+        self.in_step = False
+        rows = [each for each in taken if each.entry.place <= last]
+        self._buffer.extendleft(reversed(taken[len(rows) :]))
+        while self._buffer or await self._read():
+            if self._buffer[0].entry.place > last:
+                break
+            rows.append(self._buffer.popleft())
+        return rows
+
+    async def _read(self) -> bool:
+        entries = await self._log.entries_after(self._read_to, _PAGE)
+        if entries:
+            self._read_to = entries[-1].place
+            self._buffer.extend(Found(leaf_hash(each.leaf), each) for each in entries)
+        return bool(entries)
+
+    async def last_of(self, bundle: int, is_last: bool) -> LogPlace | None:
+        """A place that a bundle's events do not go beyond, as far as that is known."""
+        if is_last:
+            return await self._log.sequenced()
+        following = await self.span(bundle + 1)
+        return None if following is None else (following.first[0], following.first[1] - 1)
+
+    async def tile(self, bundle: int) -> bytes:
+        """The stored hashes of a bundle's leaves."""
+        await self._look_ahead(bundle)
+        return self._tiles.get(TileId(0, bundle), b"")
+
+    async def span(self, bundle: int) -> BundleSpan | None:
+        """What is stored of where a bundle's events are."""
+        if bundle in self._spans:
+            return self._spans[bundle]
+        return (await self._log.bundles(bundle, 1)).get(bundle)
+
+    async def parent_of(self, bundle: int) -> bytes | None:
+        """The stored hash over a bundle's leaves; None where there is none."""
+        tile, within = divmod(bundle, BUNDLE_WIDTH)
+        held = await self._log.tiles([TileId(1, tile)])
+        hashed = held.get(TileId(1, tile), b"")[within * HASH_BYTES : (within + 1) * HASH_BYTES]
+        return hashed or None
+
+    async def _look_ahead(self, bundle: int) -> None:
+        page = bundle // _BUNDLES_AT_ONCE * _BUNDLES_AT_ONCE
+        if page != self._from:
+            numbers = range(page, page + _BUNDLES_AT_ONCE)
+            self._tiles = await self._log.tiles([TileId(0, number) for number in numbers])
+            self._spans = await self._log.bundles(page, _BUNDLES_AT_ONCE)
+            self._from = page
+
+
+class _Named(msgspec.Struct):
+    """What of an event names it to people."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+
+
+_read_name = msgspec.json.Decoder(_Named).decode
+
+
+def _told(fault: LeafFault) -> str:
+    if fault.entry is None:
+        return f"leaf {fault.leaf} is missing: its event was deleted"
+    try:
+        event = _read_name(fault.entry.leaf)
+        name = f"event {event.position} ({event.stream} version {event.version}, {event.type})"
+    except msgspec.MsgspecError:
+        name = f"event {fault.entry.place[1]}"
+    match fault.fault:
+        case Fault.ALTERED:
+            return f"{name} was altered: it is not what leaf {fault.leaf} was signed over"
+        case Fault.INSERTED:
+            return f"{name} was inserted before leaf {fault.leaf}: no leaf was signed over it"
+        case Fault.MOVED | Fault.MISSING:
+            return f"{name} was moved: it does not stand where leaf {fault.leaf} was signed"

@@ -1,0 +1,91 @@
+"""``audit verify``: the whole store against its heads, its tree and heads that others hold."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audit.checkpoints import open_checkpoint
+from audit.log_verification import Finding, SavedHead
+from audit.signed_notes import NoteError, Verifier
+from infra.postgres import create_engine
+from infra.sealing import DataKeys
+from infra.settings import Settings, load_settings
+from sessiontrail.commands.audit_tree import KeyOption
+from sessiontrail.commands.context import CommandError, ensure_current, run, say
+from sessiontrail.commands.progress import progress_bar
+from sessiontrail.databases import database
+from sessiontrail.keys import key_ring
+from sessiontrail.tree import tree_verifier
+from sessiontrail.verification import Verified, verify_store
+
+_SHOWN = 20
+_PUBLISHED = "checkpoint"
+
+
+def verify(
+    key: KeyOption = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file with a head that was saved earlier; may be given several times"),
+    ] = None,
+) -> None:
+    """Prove that the store is what was signed: every event, the order, the tree, the tables.
+
+    Checks each event against its leaf, the tree against every signed head, the head in the
+    published folder and those that you saved, the versions of every stream, the snapshots, and the
+    users, sessions and alerts tables against the fold of the log. Exits with 1 where anything is
+    altered, missing, inserted or moved, and names it.
+    """
+    settings = load_settings()
+    verifier = tree_verifier(settings, key)
+    saved, findings = _saved_heads(settings, verifier, against or [])
+    verified = run(lambda: _verified(settings, verifier, saved))
+    covered = verified.covered
+    findings += verified.findings
+    for finding in findings[:_SHOWN]:
+        say(str(finding))
+    if findings:
+        more = f", {len(findings) - _SHOWN} more than shown" if len(findings) > _SHOWN else ""
+        msg = f"{len(findings)} findings{more}: this is not the store that was signed"
+        raise CommandError(msg)
+    if not covered.leaves:
+        msg = "nothing was signed yet, so nothing is proved: run `sessiontrail sequence`"
+        raise CommandError(msg)
+    say(f"{covered.leaves:,} events are as they were signed; the tables are their fold.")
+    if covered.archived:
+        say(f"Of {covered.archived:,} in archives the hashes are whole; restore one to check it.")
+    if covered.beyond:
+        say(f"{covered.beyond:,} newer events are not under a signed head yet.")
+
+
+def _saved_heads(
+    settings: Settings, verifier: Verifier, paths: list[Path]
+) -> tuple[list[SavedHead], list[Finding]]:
+    """Heads that were kept outside the database, and what is wrong with them."""
+    published = settings.tree_path / _PUBLISHED
+    heads, findings = [], []
+    named = [(path, f"the head in {path}") for path in paths]
+    if published.exists():
+        named.insert(0, (published, "the published head"))
+    for path, whose in named:
+        try:
+            heads.append(SavedHead(whose, open_checkpoint(path.read_bytes(), verifier)))
+        except OSError as error:
+            msg = f"{path} cannot be read: {error.strerror}"
+            raise CommandError(msg) from error
+        except NoteError as error:
+            findings.append(Finding(f"{whose}: {error}"))
+    return heads, findings
+
+
+async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHead]) -> Verified:
+    data_keys = DataKeys(key_ring(settings).masters)
+    with database(settings) as access:
+        await ensure_current(settings, access)
+        conninfo = access.owner or access.service
+        engine = create_engine(conninfo, max_connections=2, wait_s=settings.database_wait)
+        try:
+            return await verify_store(engine, data_keys, verifier, saved, progress_bar)
+        finally:
+            await engine.dispose()

@@ -1,0 +1,171 @@
+"""``sessiontrail audit verify`` as an auditor runs it."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.key_files import create_key_file, load_key_ring
+from infra.postgres import create_engine
+from infra.projection_swap import rebuild_projections
+from infra.sealing import DataKeys
+from infra.snapshot_taking import take_snapshot
+from tests.e2e.service import command
+from tests.generated_history import GeneratedHistory
+from tests.integration.accounts import cause
+from tests.integration.projection_world import no_progress
+from tests.integration.tree_world import SIGNER, sequenced
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "data"
+    made.mkdir(mode=0o700)
+    create_key_file(made / "keys.json")
+    return made
+
+
+@pytest.fixture
+def history(conninfo: str, owner_conninfo: str, folder: Path) -> GeneratedHistory:
+    """Six hundred events, a snapshot, and all of it in the tree."""
+    data_keys = DataKeys(load_key_ring(folder / "keys.json", None, None).masters)
+
+    async def grown() -> GeneratedHistory:
+        engine = create_engine(conninfo, max_connections=4, wait_s=10)
+        owner = create_engine(owner_conninfo, max_connections=2, wait_s=10)
+        made = GeneratedHistory(engine, data_keys, seed=12)
+        await made.write(600)
+        assert await take_snapshot(engine, cause()) is not None
+        await rebuild_projections(owner, data_keys, no_progress)
+        await sequenced(conninfo, folder / "tree")
+        await engine.dispose()
+        await owner.dispose()
+        return made
+
+    return asyncio.run(grown())
+
+
+@pytest.fixture
+def audit(conninfo: str, owner_conninfo: str, folder: Path) -> Run:
+    """Runs an audit command on the database."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": conninfo,
+        "SESSIONTRAIL_MIGRATION_DATABASE_URL": owner_conninfo,
+        "SESSIONTRAIL_DATA_DIR": str(folder),
+        "SESSIONTRAIL_TREE_KEY": SIGNER.exported(),
+    }
+    return lambda *words, **more: command(environment | more, "audit", *words)
+
+
+def tamper(owner_conninfo: str, statement: str) -> None:
+    with psycopg.connect(owner_conninfo, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(statement.encode())
+
+
+@pytest.mark.usefixtures("history")
+def test_an_untouched_store_verifies_against_the_head_that_was_saved(
+    audit: Run, tmp_path: Path
+) -> None:
+    head = tmp_path / "head"
+    head.write_text(audit("checkpoint").stdout)
+
+    done = audit("verify", "--against", str(head), "--key", str(SIGNER.verifier))
+
+    assert done.returncode == 0, done.stderr
+    assert "events are as they were signed; the tables are their fold." in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("history")
+def test_an_altered_event_is_named_and_the_exit_is_not_zero(
+    audit: Run, owner_conninfo: str
+) -> None:
+    tamper(owner_conninfo, "UPDATE events SET actor = 'system:x' WHERE position = 300")
+
+    done = audit("verify")
+
+    assert done.returncode == 1
+    assert "event 300 (" in done.stdout
+    assert "was altered: it is not what leaf" in done.stdout
+    assert done.stderr.startswith("sessiontrail: 1 findings: this is not the store")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("history")
+def test_the_published_head_finds_a_log_that_was_cut_with_its_tree(
+    audit: Run, owner_conninfo: str
+) -> None:
+    for table in ("events", "tree_heads", "tree_tiles", "sessions", "users", "alerts"):
+        tamper(owner_conninfo, f"DELETE FROM {table}")
+
+    done = audit("verify")
+
+    assert done.returncode == 1
+    assert "the published head is of" in done.stdout
+    assert "set back" in done.stdout
+
+
+@pytest.mark.usefixtures("history")
+def test_a_head_of_another_log_is_a_finding(audit: Run, tmp_path: Path) -> None:
+    head = tmp_path / "head"
+    head.write_text("other.example/log\n5\nAAAA\n\n— other.example/log AAAAAAAA\n")
+
+    done = audit("verify", "--against", str(head))
+
+    assert done.returncode == 1
+    assert f"the head in {head}:" in done.stdout
+
+
+def test_an_archive_is_told_of_and_its_hashes_still_have_to_fit(
+    audit: Run, history: GeneratedHistory, owner_conninfo: str, tmp_path: Path
+) -> None:
+    end = (history.lives.at + timedelta(days=1)).isoformat()
+    archived = audit("archive", "--before", end, "--to", str(tmp_path / "kept"))
+    assert archived.returncode == 0, archived.stderr
+
+    verified = audit("verify")
+    tamper(
+        owner_conninfo,
+        "UPDATE tree_tiles SET hashes = set_byte(hashes, 9, get_byte(hashes, 9) # 1)"
+        " WHERE level = 0 AND tile = 0",
+    )
+    damaged = audit("verify")
+
+    assert verified.returncode == 0, verified.stdout
+    assert "Of 512 in archives the hashes are whole" in verified.stdout
+    assert damaged.returncode == 1
+    assert "signed over another tree" in damaged.stdout
+
+
+def test_where_nothing_was_signed_nothing_is_proved(audit: Run) -> None:
+    done = audit("verify")
+
+    assert done.returncode == 1
+    assert "nothing was signed yet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--key", "nonsense"], "a note key is NAME+ID+BASE64"),
+        (["--key", SIGNER.exported()], "that is a private key"),
+        (["--against", "no-such-file"], "no-such-file cannot be read"),
+    ],
+    ids=["no key", "a private key", "no file"],
+)
+def test_bad_words_get_one_line(audit: Run, words: list[str], told: str) -> None:
+    done = audit("verify", *words)
+
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert SIGNER.exported() not in done.stdout + done.stderr
