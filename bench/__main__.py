@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from bench.audit import audit_figures
+from bench.console import console_figures
 from bench.detector import detector_figures
 from bench.environment import bench
 from bench.figures import Figure, report
@@ -19,6 +20,7 @@ _GROUPS = {
     "simulate": simulate_figures,
     "detector": detector_figures,
     "audit": audit_figures,
+    "console": console_figures,
 }
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Text, cast, select, tuple_
+import msgspec
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.alert import Alert
@@ -19,6 +20,7 @@ _ALERT = [
     for name in ALERT_COLUMNS
 ]
 _PLACE = (alerts.c.severity_rank, alerts.c.last_at, alerts.c.alert_id)
+_WORST_FIRST = tuple(column.desc() for column in _PLACE)
 
 
 class PostgresAlertQueries:
@@ -32,13 +34,10 @@ class PostgresAlertQueries:
         """See ``api.ports.AlertQueries.page``."""
         statement = (
             select(*_ALERT)
-            .where(*_conditions(wanted))
-            .order_by(*(column.desc() for column in _PLACE))
+            .where(alerts.c.alert_id.in_(_first(wanted, limit + 1, after)))
+            .order_by(*_WORST_FIRST)
             .limit(limit + 1)
         )
-        if after is not None:
-            place = (after.severity_rank, after.last_at, after.alert_id)
-            statement = statement.where(tuple_(*_PLACE) < place)
         async with queries(self._engine) as connection:
             rows = (await connection.execute(statement)).all()
         found = [_alert(row) for row in rows[:limit]]
@@ -55,6 +54,22 @@ class PostgresAlertQueries:
             statement = select(*_ALERT).where(alerts.c.alert_id.in_(alert_ids))
             rows = (await connection.execute(statement)).all()
         return {alert.alert_id: alert for alert in map(_alert, rows)}
+
+
+def _first(wanted: AlertFilter, limit: int, after: AlertPlace | None) -> Select[tuple[str]]:
+    """The ids of so many, of each status that is wanted.
+
+    Of one status, an index has them in order. Of several together, all would have to be sorted.
+    """
+    each = [msgspec.structs.replace(wanted, statuses=[status]) for status in wanted.statuses]
+    parts = []
+    for part in each or [wanted]:
+        chosen = select(alerts.c.alert_id).where(*_conditions(part))
+        if after is not None:
+            place = (after.severity_rank, after.last_at, after.alert_id)
+            chosen = chosen.where(tuple_(*_PLACE) < place)
+        parts.append(select(chosen.order_by(*_WORST_FIRST).limit(limit).subquery().c.alert_id))
+    return select(union_all(*parts).subquery().c.alert_id)
 
 
 def _conditions(wanted: AlertFilter) -> list[ColumnElement[bool]]:

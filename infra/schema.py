@@ -161,8 +161,8 @@ alerts = Table(
     Index("alerts_subject_idx", "subject_id", "last_at"),
     # A family's alerts.
     Index("alerts_family_idx", "family_id", postgresql_where="family_id IS NOT NULL"),
-    # A rule's alerts.
-    Index("alerts_rule_idx", "rule", "last_at"),
+    # A rule's alerts, and how they were judged.
+    Index("alerts_rule_idx", "rule", "last_at", postgresql_include=["verdict"]),
 )
 
 users = Table(

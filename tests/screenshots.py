@@ -28,7 +28,6 @@ _DEADLINE_S = 240.0
 _PAGES = {
     "alerts": "/console/alerts",
     "people": "/console/people",
-    "person": "/console/people?q=ingrid@example.com",
     "overview": "/console/overview",
     "rules": "/console/rules",
     "rule": "/console/rules/device-change",
@@ -91,6 +90,11 @@ def take(browser: Browser, url: str, analyst: Account, folder: Path) -> int:
                 page.get_by_role("link", name=title).first.click()
                 page.wait_for_url("**/console/alerts/*-*")
                 addresses[name] = page.url
+            page.goto(url + "/console/people")
+            page.get_by_label("User name, subject or id").fill("ingrid@example.com")
+            page.get_by_role("button", name="Find").click()
+            page.wait_for_url("**/console/people/*-*")
+            addresses["person"] = page.url
             addresses["revoke"] = addresses["alert-travel"] + "/revoke?what=all"
             addresses["allow"] = addresses["alert-device"] + "/allow"
             for name, address in addresses.items():

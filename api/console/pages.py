@@ -47,6 +47,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES, encoding="utf-8"),
         autoescape=True,
+        auto_reload=False,  # pages belong to the code that was loaded with them
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -39,14 +39,22 @@ class SessionLine:
 
 
 @router.get("")
-async def search(request: Request, visit: ReaderVisit, services: ServicesIn) -> Response:
-    """Finds somebody: one name or id leads to one person."""
-    asked = request.query_params.get("q", "").strip()
+async def people(request: Request, visit: ReaderVisit) -> Response:
+    """Asks whom to find."""
+    return await page(request, "people.html", visit, {"asked": ""})
+
+
+@router.post("")
+async def search(
+    request: Request, visit: ReaderVisit, services: ServicesIn, headers: HeadersIn
+) -> Response:
+    """Finds somebody: one name or id leads to one person. By a form: addresses are logged."""
+    form = await form_of(request, services, headers, visit.caller.session.session_id)
+    asked = form.text("name")
     found = await _find(services, asked) if asked else None
     if found is not None:
         return see_other(request, f"{PEOPLE}/{found}")
-    content = {"asked": asked}
-    return await page(request, "people.html", visit, content, status=404 if asked else 200)
+    return await page(request, "people.html", visit, {"asked": asked}, status=404)
 
 
 @router.get("/{user_id}")

@@ -283,7 +283,6 @@ PAGES = [
     "/console/alerts",
     "/console/alerts?view=all",
     "/console/people",
-    "/console/people?q=nobody",
     "/console/overview",
     "/console/overview?range=month",
     "/console/rules",

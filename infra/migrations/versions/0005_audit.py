@@ -62,6 +62,8 @@ CREATE TABLE activity (
     count bigint NOT NULL,
     PRIMARY KEY (began, type)
 );
+DROP INDEX alerts_rule_idx;
+CREATE INDEX alerts_rule_idx ON alerts (rule, last_at) INCLUDE (verdict);
 CREATE INDEX users_staff_idx ON users (user_id) WHERE roles <> '{}'::text[];
 CREATE UNLOGGED TABLE rebuilt_users AS TABLE users WITH NO DATA;
 ALTER TABLE rebuilt_users ADD PRIMARY KEY (user_id);
@@ -129,7 +131,8 @@ def downgrade() -> None:
     op.execute("DROP TABLE log_archives")
     op.execute("DROP TABLE replaced_rows, rebuild_progress")
     op.execute("DROP TABLE rebuilt_alerts, rebuilt_sessions, rebuilt_users")
-    op.execute("DROP INDEX users_staff_idx")
+    op.execute("DROP INDEX users_staff_idx, alerts_rule_idx")
+    op.execute("CREATE INDEX alerts_rule_idx ON alerts (rule, last_at)")
     op.execute("DROP TABLE activity")
     op.execute("ALTER TABLE users DROP COLUMN erased_at")
     op.execute("DROP TABLE snapshot_chunks, snapshots, tree_heads, entry_bundles, tree_tiles")
