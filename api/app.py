@@ -33,6 +33,7 @@ from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.refresh import RefreshPath
 from api.requests import ClientReader
+from domain.as_of import AlteredHistoryError
 from domain.ports import ConcurrencyError, StoreUnavailableError
 
 _HTTP_PROBLEMS = {
@@ -87,7 +88,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     console.install(app)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
-    for fault in (ProblemError, StoreUnavailableError, ConcurrencyError):
+    for fault in (ProblemError, StoreUnavailableError, ConcurrencyError, AlteredHistoryError):
         app.add_exception_handler(fault, _fault)
     app.add_exception_handler(Exception, _internal_error)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way

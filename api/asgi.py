@@ -21,6 +21,7 @@ from api.answers import Answer
 from api.ports import Services
 from api.problems import PROBLEM_JSON, ProblemError, ProblemKind, unavailable
 from api.requests import Headers, Scope, correlation_of, headers_of
+from domain.as_of import AlteredHistoryError
 from domain.ids import CorrelationId
 from domain.ports import ConcurrencyError, StoreUnavailableError
 
@@ -298,6 +299,9 @@ def answer_to_fault(error: Exception) -> Answer:
         case StoreUnavailableError() | ConcurrencyError():
             _log.warning("answered 503: %s", error)
             problem = unavailable()
+        case AlteredHistoryError():
+            _log.error("the past cannot be read: %s", error)
+            problem = ProblemError(ProblemKind.ALTERED_HISTORY, str(error))
         case _:
             _log.error("a request failed", exc_info=error)
             problem = ProblemError(ProblemKind.INTERNAL)

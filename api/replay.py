@@ -22,7 +22,6 @@ from api.replay_schemas import (
 )
 from api.security import Auditor, ServicesIn
 from domain.as_of import (
-    AlteredHistoryError,
     AsOf,
     InvalidAsOfError,
     UnknownPlaceError,
@@ -149,8 +148,6 @@ def _told() -> Iterator[None]:
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
     except NothingToRevealError as error:
         raise ProblemError(ProblemKind.CONFLICT, str(error)) from error
-    except AlteredHistoryError as error:
-        raise ProblemError(ProblemKind.ALTERED_HISTORY, str(error)) from error
     except UnknownEventError as error:
         raise unavailable(str(error)) from error
 

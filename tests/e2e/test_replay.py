@@ -11,8 +11,10 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from domain.events.users import Role
+from infra.embedded_postgres import RunningPostgres
 from tests.alerts import TEXTS, raised
 from tests.e2e.accounts import Account, add_user
 from tests.e2e.alerts import raise_alert
@@ -266,6 +268,26 @@ def test_what_makes_no_sense_is_a_problem_that_says_so(
 
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_altered_snapshot_is_a_problem_that_names_it(
+    laptop: Device, auditor: Device, run: Run, postgres: RunningPostgres, module_conninfo: str
+) -> None:
+    name = said(run("snapshot")).partition(" ")[2].partition(":")[0]
+    database = str(conninfo_to_dict(module_conninfo)["dbname"])
+    change = "UPDATE snapshots SET latest_at = latest_at - interval '1 hour' * %s"
+
+    with psycopg.connect(postgres.conninfo(dbname=database), autocommit=True) as connection:
+        connection.execute(change, (1,))
+        answer = ask(auditor, "/v1/audit/sessions", {"as_of": now()})
+        failed = run("sessions", "--as-of", now())
+        connection.execute(change, (-1,))
+
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "/problems/altered-history"
+    assert name in answer.json()["detail"]
+    assert failed.returncode == 1
+    assert name in failed.stderr
 
 
 # -------------------------------------------------------------------------------- command line
