@@ -1,8 +1,10 @@
 """The OpenAPI document is true: Schemathesis runs it, and every success is as it says."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -18,10 +20,11 @@ from domain.ids import FamilyId, UserId
 from domain.service_keys import ServiceScope
 from infra.service_keys import NewServiceKey
 from tests.alerts import raised, repeated
-from tests.e2e.accounts import Account, add_service_key, add_user
+from tests.e2e.accounts import Account, add_service_key, add_user, conninfo_of
 from tests.e2e.alerts import raise_alert
 from tests.e2e.clients import Device, Json, assert_no_secret_in, set_cookies, used_secrets
 from tests.e2e.service import RunningService
+from tests.integration.tree_world import sequenced
 
 CONFIGURATION = {
     "seed": 1,
@@ -206,6 +209,7 @@ class Tour:
         self.alerts()
         self.policy()
         self.past()
+        self.tree()
         self.documents()
         return self.answers
 
@@ -362,6 +366,19 @@ class Tour:
         self.note("GET", "/v1/audit/history", one.get(f"/v1/audit/history?{by_id}&limit=1"))
         body = {"family": other["family_id"], "reason": "a test"}
         self.note("POST", "/v1/audit/reveals", one.post("/v1/audit/reveals", body))
+
+    def tree(self) -> None:
+        """With everything until here sequenced, as a sequencer beside the service does it."""
+        folder = Path(self.service.environment["SESSIONTRAIL_DATA_DIR"], "tree")
+        asyncio.run(sequenced(conninfo_of(self.service), folder))
+        one = self.device()
+        self.note("GET", "/tlog/checkpoint", self.http.get(f"{self.url}/tlog/checkpoint"))
+        tile = self.http.get(f"{self.url}/tlog/tile/0/000.p/1")
+        self.note("GET", "/tlog/tile/{level}/{name}", tile)
+        self.note("GET", "/tlog/tile/entries/{name}", one.get("/tlog/tile/entries/000.p/1"))
+        proofs = "/v1/audit/proofs"
+        self.note("GET", f"{proofs}/inclusion", one.get(f"{proofs}/inclusion?event=leaf:0"))
+        self.note("GET", f"{proofs}/consistency", one.get(f"{proofs}/consistency?old=1"))
 
     def documents(self) -> None:
         for path in ("/.well-known/oauth-authorization-server", "/healthz", "/readyz", "/metrics"):
