@@ -147,25 +147,31 @@ class World:
         return result_of(self.quiet)
 
 
+@contextmanager
+def world_of(folder: Path, **history: int) -> Iterator[World]:
+    """A history (``tests.detector_history``) on a PostgreSQL of its own, with durable commits."""
+    folder.mkdir(mode=0o700)
+    make_keys(folder)
+    with own_postgres() as own:
+        migrated = command(environment(folder, own.conninfo), "migrate")
+        assert migrated.returncode == 0, migrated.stderr
+        keys = load_key_ring(folder / "keys.json", None, None)
+        asyncio.run(_write(own.conninfo, keys, history))
+        quiet = _copy(own)
+        yield World(own, folder, own.conninfo, quiet)
+
+
 @pytest.fixture
 def world(data_dir: Path) -> Iterator[World]:
-    """A history on a PostgreSQL of its own, with durable commits."""
-    data_dir.mkdir(mode=0o700)
-    make_keys(data_dir)
-    with own_postgres() as own:
-        migrated = command(environment(data_dir, own.conninfo), "migrate")
-        assert migrated.returncode == 0, migrated.stderr
-        asyncio.run(_write(own.conninfo, load_key_ring(data_dir / "keys.json", None, None)))
-        quiet = _copy(own)
-        yield World(own, data_dir, own.conninfo, quiet)
+    """A history that no detector has read."""
+    with world_of(data_dir, events=EVENTS, thefts=THEFTS, reuses=REUSES) as made:
+        yield made
 
 
-async def _write(conninfo: str, keys: KeyRing) -> None:
+async def _write(conninfo: str, keys: KeyRing, history: Mapping[str, int]) -> None:
     engine = create_engine(conninfo, max_connections=2, wait_s=10)
     until = datetime.now(UTC) - timedelta(minutes=1)
-    await write_history(
-        engine, DataKeys(keys.masters), until, events=EVENTS, thefts=THEFTS, reuses=REUSES
-    )
+    await write_history(engine, DataKeys(keys.masters), until, **history)
     await engine.dispose()
 
 
