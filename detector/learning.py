@@ -4,9 +4,9 @@ from msgspec.structs import replace
 
 from detector.familiar import with_seen
 from detector.features import Features, with_features
+from detector.networks import asn_key, place_key, tunnel_key
 from detector.observations import Observation
 from detector.profile import Anchor, FamilyTrace, Unlearned, UserProfile, anchor_key
-from detector.sighting import asn_key, place_key, tunnel_key
 from domain.evidence import Network
 from domain.ids import UserId
 

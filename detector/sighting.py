@@ -1,57 +1,17 @@
-"""One observation beside what is known: the questions that rules ask, answered in one place."""
+"""One observation beside what is known of its family: whether its client is still the same."""
 
 from enum import Enum
 from functools import cached_property
 
-from detector.crowd_context import CrowdContext
 from detector.device_change import HARD, OTHER_COOKIE, differences
 from detector.familiar import find, knows
-from detector.features import range_of
 from detector.findings import Fact
-from detector.observations import Observation
-from detector.profile import Anchor, FamilyTrace, UserProfile
-from detector.risk_score import RiskScore, risk_score
+from detector.habits import Habits
+from detector.networks import asn_key
+from detector.profile import Anchor
 from detector.travel import Travel, travel_between
-from domain.evidence import Network
 
-_LEARNING_SIGN_INS = 3
-_LEARNING_S = 5 * 86400.0
-_LEARNING_REFRESHES = 15
 _COOKIELESS_REFRESHES = 3
-
-
-def asn_key(network: Network) -> str | None:
-    """How an autonomous system is remembered; None where it is not known."""
-    return None if network.asn is None else f"as{network.asn}"
-
-
-def place_key(network: Network) -> str | None:
-    """How a place is remembered; None where it is not known, or says nothing of the person."""
-    if network.country is None or network.is_elsewhere_by_design:
-        return None
-    return f"{network.country}/{network.city or ''}"
-
-
-def tunnel_key(network: Network) -> str | None:
-    """How a way out of the net is remembered, machines for rent apart from what people take.
-
-    None where it is an ordinary network.
-    """
-    if not network.is_elsewhere_by_design:
-        return None
-    name = asn_key(network) or network.prefix
-    return f"{RENTED}{name}" if is_rented(network) else name
-
-
-RENTED = "rented:"
-_PEOPLES_EXITS = frozenset({9009, 13335, 20940, 36183, 54113, 60068, 62041, 62240, 212238})
-"""Autonomous systems that VPN apps and relays let people out through (WARP, iCloud Private Relay
-and the large VPN brands), which no database need call anonymous."""
-
-
-def is_rented(network: Network) -> bool:
-    """Whether it is machines for rent, and not known as a way out that people take."""
-    return network.hosting and not network.anonymous and network.asn not in _PEOPLES_EXITS
 
 
 class Change(Enum):
@@ -70,131 +30,10 @@ class Change(Enum):
     NONE = "none"
 
 
-class Sighting:
-    """What user rules judge.
+class Sighting(Habits):
+    """What user rules judge: to the questions about the user, those about the family's client."""
 
-    Attributes:
-        seen: The observation.
-        profile: What was known of the user before it.
-        trace: What was known of the family before it; None at sign-in, and where it was forgotten.
-        crowd: What the crowd's counts say of a sign-in; None for everything else.
-    """
-
-    def __init__(
-        self,
-        seen: Observation,
-        profile: UserProfile,
-        trace: FamilyTrace | None,
-        crowd: CrowdContext | None,
-    ) -> None:
-        """Put them side by side."""
-        self.seen = seen
-        self.profile = profile
-        self.trace = trace
-        self.crowd = crowd
-
-    # ------------------------------------------------------------------------ the user's habits
-
-    @cached_property
-    def is_settled(self) -> bool:
-        """Whether the user is known well enough for something new to mean anything.
-
-        Three sign-ins and five days (detection.md), or one session that was in use for as long.
-        """
-        profile, trace = self.profile, self.trace
-        if (
-            trace is not None
-            and trace.refreshes >= _LEARNING_REFRESHES
-            and self.seen.second - trace.started >= _LEARNING_S
-        ):
-            return True
-        return (
-            profile.sign_ins >= _LEARNING_SIGN_INS
-            and self.seen.second - profile.first_seen >= _LEARNING_S
-        )
-
-    @cached_property
-    def asn_is_new(self) -> bool:
-        """Whether neither user nor family was ever in that autonomous system; unknown is not new.
-
-        Without an ASN the network's prefix stands for it.
-        """
-        asn = asn_key(self.seen.network)
-        if asn is None:
-            return self.prefix_is_new
-        return not knows(self.profile.asns, asn) and not (
-            self.trace is not None and knows(self.trace.asns, asn)
-        )
-
-    @cached_property
-    def carrier_is_new(self) -> bool:
-        """The same for a sign-in, where a carrier's wider range stands for an unknown ASN.
-
-        Between two sign-ins lie weeks, in which lines get new addresses.
-        """
-        network = self.seen.network
-        if network.asn is not None or not self.prefix_is_new:
-            return self.asn_is_new
-        here = range_of(network.prefix)
-        return all(range_of(known.key) != here for known in self.profile.prefixes)
-
-    @cached_property
-    def prefix_is_new(self) -> bool:
-        """Whether neither user nor family was ever in that network."""
-        prefix = self.seen.network.prefix
-        return not knows(self.profile.prefixes, prefix) and not (
-            self.trace is not None and knows(self.trace.prefixes, prefix)
-        )
-
-    @cached_property
-    def country_is_new(self) -> bool:
-        """Whether the user was never in that country."""
-        return not knows(self.profile.countries, self.seen.network.country)
-
-    @cached_property
-    def place_is_new(self) -> bool:
-        """Whether the user was never in that city."""
-        return not knows(self.profile.places, place_key(self.seen.network))
-
-    @cached_property
-    def device_is_new(self) -> bool:
-        """Whether the user never had such a device. A known device cookie settles it."""
-        cookie = self.seen.client.device_key
-        if cookie is not None and knows(self.profile.cookies, cookie):
-            return False
-        return not knows(self.profile.devices, self.seen.device.signature)
-
-    @cached_property
-    def cookie_is_known(self) -> bool:
-        """Whether the user had that device cookie before."""
-        cookie = self.seen.client.device_key
-        return cookie is not None and knows(self.profile.cookies, cookie)
-
-    @cached_property
-    def cookie_is_missed(self) -> bool:
-        """Whether it looks like a device of the user's and has none of their device cookies.
-
-        A private window does, and a browser that says it is theirs.
-        """
-        return (
-            bool(self.profile.cookies)
-            and not self.cookie_is_known
-            and knows(self.profile.devices, self.seen.device.signature)
-        )
-
-    @cached_property
-    def place_is_familiar(self) -> bool:
-        """Whether the user was in that very city before."""
-        return self.seen.network.city is not None and not self.place_is_new
-
-    @cached_property
-    def risk_score(self) -> RiskScore | None:
-        """The published score of a sign-in; None for a first one, and for everything else."""
-        if self.crowd is None:
-            return None
-        return risk_score(self.crowd.counts, self.profile.features)
-
-    # ---------------------------------------------------------------------- the family's client
+    # ------------------------------------------------------------------------------- the client
 
     @cached_property
     def change(self) -> Change:
@@ -372,16 +211,6 @@ class Sighting:
             return max(grounded, key=lambda anchor: anchor.second)
         return self.profile.anchor(self.seen.device.signature, self.seen.network.version)
 
-    @property
-    def uses_tunnels(self) -> bool:
-        """Whether the user is known to come through VPNs, relays, data centres or satellites."""
-        return bool(self.profile.tunnels)
-
-    @property
-    def uses_rented(self) -> bool:
-        """Whether the user is known to come through data centres."""
-        return any(known.key.startswith(RENTED) for known in self.profile.tunnels)
-
     @cached_property
     def family_travel(self) -> Travel | None:
         """The way from where the family was last."""
@@ -396,12 +225,6 @@ class Sighting:
         asn = asn_key(network)
         known = find(trace.asns, asn) if asn else find(trace.prefixes, network.prefix or "")
         return known is not None and known.first <= trace.vouched_at
-
-    @cached_property
-    def user_travel(self) -> Travel | None:
-        """The way from where the user was last on this device; on any, where it is a new one."""
-        anchor = self.profile.anchor(self.seen.device.signature, self.seen.network.version)
-        return travel_between(anchor, self.seen.network, self.seen.second)
 
 
 def _latest(one: Anchor | None, other: Anchor | None) -> Anchor | None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from detector.bursts import STUFFING
 from detector.findings import Fact, Response, Severity, Signal
+from detector.networks import asn_key
 from detector.rule import Parameters
-from detector.sighting import Sighting, asn_key
+from detector.sighting import Sighting
 
 _EVEN = 50.0
 _MOST = 100.0
@@ -23,6 +24,10 @@ _FAMILIAR = -6
 _NEW_NETWORKS, _NEW_RANGES, _NEW_DEVICES = 0.2, 0.5, 0.5
 _NEW_AMONG = 2.0
 """Of two sign-ins of somebody of whom nothing is known, so many show a new network or device."""
+_FIRST_DAYS = -3
+_FIRST_DAYS_S = 2 * 86400.0
+"""Somebody who has only begun connects the telephone, or the office's laptop, on that day or the
+next: what is new then is hardly news, and to have signed in rarely is none at all."""
 _MANY_FAILURES = 5
 _KNOWN_COOKIE = -20
 """A device cookie that the user has had before: whoever stole the password has not got it."""
@@ -58,11 +63,11 @@ def risk_of(sighting: Sighting) -> SignInRisk | None:
     score = sighting.risk_score
     if score is None:
         return None
-    seen, profile = sighting.seen, sighting.profile
+    seen = sighting.seen
     facts = [
         _unusual("address", score.address, asn_key(seen.network) or "", sighting.carrier_is_new),
         _unusual("user_agent", score.agent, seen.device.signature, is_strange_client(sighting)),
-        Fact("activity", _points(score.activity), f"{profile.features.sign_ins} sign-ins"),
+        _activity(sighting, score.activity),
         *_news(sighting),
         *_evidence(sighting),
     ]
@@ -121,6 +126,14 @@ def _unusual(code: str, ratio: float, value: str, is_new: bool) -> Fact:
     return Fact(code, min(_points(ratio), _UNUSUAL if is_new else _FAMILIAR), value)
 
 
+def _activity(sighting: Sighting, ratio: float) -> Fact:
+    """How rarely the user signs in, which nobody can tell of somebody who has only begun."""
+    points = _points(ratio)
+    if _has_only_begun(sighting):
+        points = min(points, 0)
+    return Fact("activity", points, f"{sighting.profile.features.sign_ins} sign-ins")
+
+
 def _news(sighting: Sighting) -> list[Fact]:
     """What is new, and how much of a novelty that is for somebody with this user's habits.
 
@@ -139,7 +152,13 @@ def _news(sighting: Sighting) -> list[Fact]:
         devices = len(profile.devices)
         weight = _surprise(devices, own.sign_ins, _NEW_DEVICES)
         facts.append(Fact("new_device", weight, f"of {devices} known"))
+        if _has_only_begun(sighting):
+            facts.append(Fact("first_days", _FIRST_DAYS))
     return facts
+
+
+def _has_only_begun(sighting: Sighting) -> bool:
+    return sighting.seen.second - sighting.profile.first_seen < _FIRST_DAYS_S
 
 
 def _surprise(known: int, sign_ins: int, prior: float) -> int:

@@ -7,10 +7,11 @@ that they never show weighs most of it; rules add up what is independent.
 from collections.abc import Iterable
 
 from detector.findings import Fact, Response, Severity, Signal
+from detector.networks import asn_key, is_rented
 from detector.observations import Kind
 from detector.profile import Anchor
 from detector.rule import Parameters
-from detector.sighting import Change, Sighting, asn_key, is_rented
+from detector.sighting import Sighting
 from domain.evidence import Network
 
 _COOKIE_LOST = 50
@@ -22,7 +23,10 @@ _DOWNGRADE = 15
 _DOWNGRADED_MAJORS = 2
 _EARLY = 20
 _EARLY_REFRESHES = 6
-_EARLY_SHARE = 0.8
+_EARLY_SHARE = 0.9
+"""A client that renews its token by a timer may be off by seconds, not by a tenth of the time."""
+_EARLY_FOR_ONCE = 35
+_EARLY_FOR_ONCE_REFRESHES = 30
 _NEW_ASN = 20
 _NEW_ASN_UNSETTLED = 15
 _NEW_PREFIX = 15
@@ -71,6 +75,21 @@ def signal_of(facts: Iterable[Fact], thresholds: Parameters) -> Signal | None:
     return Signal(weighed, Severity.LOW, Response.ALERT, score=float(total))
 
 
+def signal_elsewhere(sighting: Sighting, thresholds: Parameters) -> Signal | None:
+    """What it comes to that the same device is in another network, or in another country.
+
+    To and fro between networks that are both known says nothing here, as long as the client is
+    the same: ``interleaved-networks`` looks at that.
+    """
+    strange, client = network_facts(sighting), client_facts(sighting)
+    is_abroad = sighting.country_changed
+    if not strange and not client and not (is_abroad and sighting.country_is_new):
+        return None
+    way = travel_facts(sighting) if strange or is_abroad else []
+    facts = [*strange, *client, *way, *early_refresh(sighting), *cookie_kept(sighting)]
+    return signal_of(facts, thresholds)
+
+
 # ------------------------------------------------------------------------------------ the client
 
 
@@ -99,7 +118,11 @@ def cookie_kept(sighting: Sighting) -> list[Fact]:
 
 
 def early_refresh(sighting: Sighting) -> list[Fact]:
-    """A refresh sooner than this client ever asked for one: its access token was still good."""
+    """A refresh sooner than this client ever asked for one: its access token was still good.
+
+    The more refreshes it has asked for, the less this is chance: one that reloads its page, or
+    renews its token with every new network, has mostly shown that by then.
+    """
     trace, seen = sighting.trace, sighting.seen
     if trace is None or seen.kind is not Kind.REFRESH or trace.refreshes < _EARLY_REFRESHES:
         return []
@@ -107,7 +130,9 @@ def early_refresh(sighting: Sighting) -> list[Fact]:
     if not 0 <= interval < trace.quickest_s * _EARLY_SHARE:
         return []
     usual = f"never within {trace.quickest_s:.0f} s"
-    return [Fact("early_refresh", _EARLY, f"after {interval:.0f} s", usual)]
+    is_for_once = trace.refreshes >= _EARLY_FOR_ONCE_REFRESHES
+    weight = _EARLY_FOR_ONCE if is_for_once else _EARLY
+    return [Fact("early_refresh", weight, f"after {interval:.0f} s", usual)]
 
 
 # ----------------------------------------------------------------------------------- the network
@@ -221,12 +246,12 @@ def _way(sighting: Sighting) -> str:
 
 
 __all__ = [
-    "Change",
     "client_facts",
     "cookie_kept",
     "early_refresh",
     "network_facts",
     "points",
+    "signal_elsewhere",
     "signal_of",
     "travel_facts",
     "tunnel_facts",

@@ -1,9 +1,10 @@
 """A sign-in farther away than anybody can have travelled since the user was last seen."""
 
 from detector.findings import Fact, Signal, Subject
+from detector.networks import place_key
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
-from detector.sighting import Sighting, place_key
+from detector.sighting import Sighting
 from detector.sign_in_risk import risk_of
 from domain.detection import Response, Severity
 

@@ -1,9 +1,10 @@
 """One session is alive in two networks far apart, at the same time."""
 
 from detector.findings import Fact, Signal, Subject
+from detector.networks import asn_key
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
-from detector.sighting import Change, Sighting, asn_key
+from detector.sighting import Change, Sighting
 from detector.suspicions import anchor_name, cookie_kept, name_of, signal_of
 from domain.detection import Response, Severity
 

@@ -4,27 +4,14 @@ from detector.findings import Signal, Subject
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
 from detector.sighting import Change, Sighting
-from detector.suspicions import (
-    client_facts,
-    cookie_kept,
-    early_refresh,
-    network_facts,
-    signal_of,
-    travel_facts,
-)
+from detector.suspicions import signal_elsewhere
 from domain.detection import Response, Severity
 
 
 def _look(sighting: Sighting, parameters: Parameters) -> Signal | None:
     if sighting.change is not Change.NETWORK:
         return None
-    strange = network_facts(sighting)
-    client = client_facts(sighting)
-    if not strange and not client:
-        return None
-    way = travel_facts(sighting) if strange else []
-    facts = [*strange, *client, *way, *early_refresh(sighting), *cookie_kept(sighting)]
-    return signal_of(facts, parameters)
+    return signal_elsewhere(sighting, parameters)
 
 
 RULE = UserRule(

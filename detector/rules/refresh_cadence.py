@@ -1,9 +1,10 @@
 """Refreshes at a pace that no client has."""
 
 from detector.findings import Fact, Signal, Subject
+from detector.networks import is_rented
 from detector.observations import Kind
 from detector.rule import Description, Parameters, UserRule
-from detector.sighting import Sighting, is_rented
+from detector.sighting import Sighting
 from detector.suspicions import signal_of
 from domain.detection import Response, Severity
 

@@ -30,7 +30,7 @@ RULE = UserRule(
         title="Risky sign-in",
         looks_for="A sign-in whose address and user agent are likelier an attacker's than the "
         "user's, by what the user and everybody else have shown before. A device of the user's "
-        "is on record at most.",
+        "is on record at most, and a further one weighs less in the user's first two days.",
         why="It weighs how unusual something is for this user and how usual for others, where "
         "other rules ask only whether it is new (Freeman et al., NDSS 2016).",
         techniques=("T1078",),

@@ -5,9 +5,9 @@ from msgspec.structs import replace
 
 from detector.familiar import knows
 from detector.memory import Scope
+from detector.networks import asn_key
 from detector.observations import Kind
 from detector.profile import FamilyTrace
-from detector.sighting import asn_key
 from domain.detection import Response, Verdict
 from tests.unit.detector.builders import (
     DAY,

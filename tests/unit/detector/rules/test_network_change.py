@@ -106,6 +106,40 @@ def test_a_refresh_sooner_than_the_client_ever_asked_for_one_adds_to_the_rest() 
     assert "early_refresh" in codes(found)
 
 
+def test_a_telephone_that_never_came_early_is_not_excused_by_a_gateway() -> None:
+    family = in_use(RULE, device=PHONE)
+    family.use(10)
+
+    found = family.refresh(BERGEN, after=180)
+
+    assert responses(found) == ALERTED
+    assert "early_refresh" in codes(found)
+
+
+@pytest.mark.parametrize(("days", "expected"), [(5, []), (9, ALERTED)])
+def test_coming_early_for_once_weighs_more_the_longer_it_never_happened(
+    days: int, expected: list[tuple[str, Response]]
+) -> None:
+    family = in_use(RULE, cookie="mine", days=days)
+
+    assert responses(family.refresh(OSLO_MOBILE, after=180)) == expected
+
+
+def test_a_client_that_has_come_as_early_before_may_do_so_elsewhere() -> None:
+    family = in_use(RULE, cookie="mine")
+    family.use(10)
+    family.refresh(after=170)
+
+    assert family.refresh(OSLO_MOBILE, after=180) == []
+
+
+def test_a_timer_that_is_a_little_off_is_not_early() -> None:
+    family = in_use(RULE, cookie="mine")
+    family.use(10)
+
+    assert family.refresh(OSLO_MOBILE, after=TOKEN_S * 0.92) == []
+
+
 def test_the_first_cookie_of_a_family_comes_with_its_first_refresh() -> None:
     family = in_use(RULE, days=0)
 
