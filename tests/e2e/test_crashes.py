@@ -221,7 +221,8 @@ def embedded_data_dir() -> Iterator[Path]:
 def test_killed_service_finds_its_embedded_postgres_again(
     embedded_data_dir: Path, http: httpx.Client
 ) -> None:
-    first = start(embedded_data_dir, None, SESSIONTRAIL_DETECTOR="false", **GENEROUS)
+    alone = {"SESSIONTRAIL_DETECTOR": "false", "SESSIONTRAIL_SEQUENCER": "false"}
+    first = start(embedded_data_dir, None, **alone, **GENEROUS)
     try:
         device = Device(first.url, http)
         assert device.login().status_code == 200
