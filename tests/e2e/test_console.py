@@ -188,6 +188,45 @@ def test_somebody_ends_the_session_of_another_device_and_reports_a_third(
     expect(other.get_by_role("link", name="The user says it wasn’t them")).to_be_visible()
 
 
+def test_other_devices_are_ended_by_keyboard_alone_and_without_scripts(
+    shared_service: RunningService, opened: Opened, device: Callable[..., Device]
+) -> None:
+    account = beside(add_user, shared_service)
+    phone, tablet = device(user_agent="Phone/1.0"), device(user_agent="Tablet/1.0")
+    for each in (phone, tablet):
+        each.login(account.username, account.password)
+    page = opened()
+    sign_in(page, shared_service.url, account, "/account")
+
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Signed out. That device")).to_be_visible()
+    assert (phone.refresh().status_code, tablet.refresh().status_code) == (200, 401)
+    plain = opened(java_script_enabled=False)
+    sign_in(plain, shared_service.url, account, "/account")
+    plain.get_by_text("Everywhere else", exact=True).click()
+    plain.get_by_role("button", name="Sign out everywhere else").click()
+    expect(plain.get_by_text("Every other device is signed out.").first).to_be_visible()
+
+    assert phone.refresh().status_code == 401
+
+
+def test_no_page_lets_itself_be_framed(
+    shared_service: RunningService, chromium: Browser, analyst: Account
+) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+        sign_in(page, shared_service.url, analyst)
+
+        page.goto("about:blank")
+        page.set_content(f'<iframe src="{shared_service.url}/console/alerts"></iframe>')
+        page.wait_for_function("document.querySelector('iframe').contentDocument === null")
+
+        framed = page.frames[1]
+        framed.wait_for_load_state()
+        assert framed.url.startswith("chrome-error:")
+
+
 def test_an_admin_sees_what_a_threshold_would_do_before_it_is_saved(
     shared_service: RunningService, opened: Opened
 ) -> None:
