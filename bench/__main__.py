@@ -9,6 +9,7 @@ from bench.console import console_figures
 from bench.detector import detector_figures
 from bench.environment import bench
 from bench.figures import Figure, report
+from bench.kafka import kafka_figures
 from bench.measures import history_figures, login_figures, refresh_figures, refusal_figures
 from bench.simulate import simulate_figures
 
@@ -19,6 +20,7 @@ _GROUPS = {
     "history": history_figures,
     "simulate": simulate_figures,
     "detector": detector_figures,
+    "kafka": kafka_figures,
     "audit": audit_figures,
     "console": console_figures,
 }

@@ -98,6 +98,11 @@ def bench(folder: Path) -> Iterator[Bench]:
         server.stop()
 
 
+def owned(on: Bench, database: str) -> "psycopg.Connection[tuple[object, ...]]":
+    """A connection of the superuser, each statement committed by itself."""
+    return psycopg.connect(on.conninfo(database, user="postgres"), autocommit=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One running ``sessiontrail serve``."""
