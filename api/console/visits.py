@@ -1,8 +1,9 @@
 """Who looks at a page: by the refresh cookie that their browser holds (docs/decisions/024).
 
 A page cannot send an access token. It is opened by the refresh cookie itself: as long as that is
-the session's current token, from the same client and younger than an access token may be, one read
-says so; else it is exchanged, by the very rules of ``/v1/refresh``, and the answer sets the next.
+the session's current token, younger than an access token may be, and presented where it was given
+out, one read says so; else it is exchanged, by the very rules of ``/v1/refresh``, and the answer
+sets the next.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ from api.security import (
     caller_of,
     live_caller,
 )
-from domain.client import ClientContext, same_client
+from domain.client import ClientContext, network_of, same_client
 from domain.events.envelope import USER, Cause
 from domain.events.families import TokenDelivery
 from domain.events.users import Role
@@ -146,7 +147,8 @@ def _is_good_as_it_is(
 ) -> bool:
     """Whether the token need not be exchanged: it is the current one, young, and at home.
 
-    From another client it is exchanged at once, so that the log says so and the detector sees it.
+    From another client, or another network, it is exchanged at once, so that the log says so and
+    the detector sees it.
     """
     session = family.session(presented.session_id)
     return (
@@ -156,7 +158,12 @@ def _is_good_as_it_is(
         and at - session.rotated_at < services.policy.access_lifetime
         and isinstance(session.client, ClientContext)
         and same_client(session.client, client)
+        and _network(session.client) == _network(client)
     )
+
+
+def _network(client: ClientContext) -> str | None:
+    return None if client.ip is None else network_of(client.ip)
 
 
 async def _exchange(
