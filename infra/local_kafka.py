@@ -1,7 +1,7 @@
 """A real Apache Kafka broker in a folder: one process, KRaft, on the loopback interface only.
 
 For tests and for a person at their own machine. One broker keeps one copy of each message and
-talks without TLS, so it is no place for anybody else's data.
+talks without TLS unless it is told otherwise, so it is no place for anybody else's data.
 """
 
 import base64
@@ -15,19 +15,23 @@ import socket
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import kafka
 from kafka.errors import KafkaError
 
+from infra.kafka_access import KafkaAccess
+from infra.kafka_clients import connect
 from infra.kafka_distribution import jars, java
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE_S: Final = 60.0
 _STOP_S: Final = 15.0
+_GUARDED: Final = "SASL_SSL"
+_MECHANISM: Final = "SCRAM-SHA-512"
 _PORTS: Final = range(20_000, 30_000)
 """Below those that the kernel gives to outgoing connections: a port that a killed broker left must
 still be free when it comes back."""
@@ -35,6 +39,44 @@ still be free when it comes back."""
 
 class LocalKafkaError(Exception):
     """The broker does not start; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a broker asks of its clients: TLS, and to authenticate with SCRAM-SHA-512.
+
+    Attributes:
+        key_file: Its private key and certificate, PEM, for 127.0.0.1.
+        ca_file: Who vouches for that certificate.
+        username: The one account that there is; made with the data folder.
+        password: Proves it.
+    """
+
+    key_file: Path
+    ca_file: Path
+    username: str
+    password: str = field(repr=False)
+
+    def settings(self) -> dict[str, str]:
+        """The broker's settings for it."""
+        login = (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required"
+            f' username="{self.username}" password="{self.password}";'
+        )
+        return {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.key_file),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.ca_file),
+            "security.inter.broker.protocol": _GUARDED,
+            "sasl.enabled.mechanisms": _MECHANISM,
+            "sasl.mechanism.inter.broker.protocol": _MECHANISM,
+            f"listener.name.sasl_ssl.{_MECHANISM.lower()}.sasl.jaas.config": login,
+        }
+
+    def account(self) -> str:
+        """How the account is made with the data folder."""
+        return f"{_MECHANISM}=[name={self.username},password={self.password}]"
 
 
 @dataclass(slots=True)
@@ -46,18 +88,34 @@ class LocalKafka:
         port: Where clients connect, on 127.0.0.1.
         controller_port: Where it talks to itself.
         heap_mb: The most that Java takes for objects; the process takes about half as much again.
+        guard: What it asks of clients; None lets everybody in, without TLS.
     """
 
     folder: Path
     port: int
     controller_port: int
     heap_mb: int = 384
+    guard: Guard | None = field(default=None, kw_only=True)
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
     def bootstrap_servers(self) -> str:
         """What ``KAFKA_BOOTSTRAP_SERVERS`` has to be for this broker."""
         return f"127.0.0.1:{self.port}"
+
+    def access(self, topic: str, partitions: int = 8) -> KafkaAccess:
+        """How our clients reach a topic on it."""
+        plain = KafkaAccess(self.bootstrap_servers, topic, partitions)
+        if self.guard is None:
+            return plain
+        return replace(
+            plain,
+            security_protocol=_GUARDED,
+            ca_file=self.guard.ca_file,
+            sasl_mechanism=_MECHANISM,
+            username=self.guard.username,
+            password=self.guard.password,
+        )
 
     @property
     def log_path(self) -> Path:
@@ -137,8 +195,9 @@ class LocalKafka:
         return descriptor
 
     def _write_settings(self) -> None:
+        protocol = "PLAINTEXT" if self.guard is None else _GUARDED
         listeners = (
-            f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}"
+            f"{protocol}://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}"
         )
         chosen = {
             "process.roles": "broker,controller",
@@ -147,7 +206,7 @@ class LocalKafka:
             "controller.listener.names": "CONTROLLER",
             "listeners": listeners,
             "advertised.listeners": listeners,
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{protocol}:{protocol}",
             "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",
             # One that was killed may come back as soon as its registration has lapsed.
@@ -160,8 +219,10 @@ class LocalKafka:
             "transaction.state.log.num.partitions": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
+            **({} if self.guard is None else self.guard.settings()),
         }
         lines = "".join(f"{name}={value}\n" for name, value in chosen.items())
+        self._settings_path.touch(0o600)
         self._settings_path.write_text(lines, encoding="utf-8")
 
     def _format(self, program: list[str]) -> None:
@@ -171,7 +232,9 @@ class LocalKafka:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         format_tool = ("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id)
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        settings = ("-c", str(self._settings_path))
+        settings = ["-c", str(self._settings_path)]
+        if self.guard is not None:
+            settings += ["-S", self.guard.account()]
         if self._spawn(*program[:1], quiet, *program[1:], *format_tool, *settings).wait() != 0:
             raise self._failure("the broker's data folder could not be made")
 
@@ -204,9 +267,7 @@ class LocalKafka:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), 1).close()
             with contextlib.suppress(KafkaError):
-                admin = kafka.KafkaAdminClient(
-                    bootstrap_servers=self.bootstrap_servers, bootstrap_timeout_ms=2000
-                )
+                admin = connect(self.access("any"), kafka.KafkaAdminClient)
                 try:
                     return bool(admin.describe_cluster()["brokers"])
                 finally:

@@ -14,6 +14,7 @@ from kafka.structs import TopicPartition
 from domain.detection_work import Stage
 from infra.detector_lag import lag_s
 from infra.kafka_access import KafkaAccess
+from infra.kafka_clients import connect
 from infra.kafka_relay import relay_status
 from infra.local_kafka import LocalKafka
 from infra.postgres import create_engine, transaction
@@ -62,7 +63,7 @@ def judged(conninfo: str) -> int:
 
 def published(access: KafkaAccess) -> int:
     """How many messages there are on the topic."""
-    consumer = KafkaConsumer(bootstrap_servers=access.bootstrap_servers)
+    consumer = connect(access, KafkaConsumer)
     try:
         numbers = consumer.partitions_for_topic(access.topic)
         ends = consumer.end_offsets([TopicPartition(access.topic, each) for each in numbers])

@@ -56,12 +56,18 @@ def relay(
 
 
 def settings(folder: Path, conninfo: str, access: KafkaAccess) -> dict[str, str]:
-    return environment(
-        folder,
-        conninfo,
-        KAFKA_BOOTSTRAP_SERVERS=access.bootstrap_servers,
-        SESSIONTRAIL_KAFKA_TOPIC=access.topic,
-    )
+    """The environment of a process that reaches the topic."""
+    given = {
+        "KAFKA_BOOTSTRAP_SERVERS": access.bootstrap_servers,
+        "SESSIONTRAIL_KAFKA_TOPIC": access.topic,
+        "SESSIONTRAIL_KAFKA_PARTITIONS": str(access.partitions),
+        "SESSIONTRAIL_KAFKA_SECURITY_PROTOCOL": access.security_protocol,
+        "SESSIONTRAIL_KAFKA_CA_FILE": str(access.ca_file or ""),
+        "SESSIONTRAIL_KAFKA_SASL_MECHANISM": access.sasl_mechanism,
+        "SESSIONTRAIL_KAFKA_USERNAME": access.username,
+        "SESSIONTRAIL_KAFKA_PASSWORD": access.password,
+    }
+    return environment(folder, conninfo, **{name: each for name, each in given.items() if each})
 
 
 def write_events(conninfo: str, count: int, users: int = 100) -> list[Place]:
