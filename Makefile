@@ -50,7 +50,7 @@ screenshots: $(DEV_READY) $(APP_READY) ## Take pictures of every page of the con
 
 pins: $(DEV_READY) ## Re-pin requirements/*.txt from pyproject.toml; PINS_ARGS=--upgrade takes the newest
 	$(UV_COMPILE) --output-file requirements/run.txt
-	$(UV_COMPILE) --group dev --extra redis --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(UV_COMPILE) --group dev --extra export --extra redis --constraint requirements/run.txt --output-file requirements/dev.txt
 
 clean: ## Remove the environment, caches and builds; the data in .sessiontrail stays
 	rm -rf $(VENV) build dist *.egg-info bench/out

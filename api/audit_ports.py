@@ -6,6 +6,7 @@ from typing import Protocol
 from domain.as_of import AsOf
 from domain.audit_history import HistoryOf, HistoryPage
 from domain.events.envelope import Cause
+from domain.exports import ExportRequest
 from domain.ids import UserId
 from projections.session_views import SessionsPage, SessionStatus
 from projections.state_diffs import ChangesPage
@@ -68,5 +69,23 @@ class AuditHistories(Protocol):
             UnknownHistoryError: The log has nothing of it.
             InvalidCursorError: ``after`` was not given out.
             NothingToRevealError: Whoever it is about was erased.
+        """
+        ...
+
+
+class Exports(Protocol):
+    """Takes events out of the log, with their proofs."""
+
+    async def export(self, request: ExportRequest, cause: Cause, most: int) -> bytes:
+        """An export, once it is on record.
+
+        Args:
+            request: What.
+            cause: Who.
+            most: Events at most.
+
+        Raises:
+            ExportTooLargeError: There are more.
+            NotExportedError: Nothing was signed yet, or the store is not what was signed.
         """
         ...

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from api.audit_ports import AuditHistories, Past
+from api.audit_ports import AuditHistories, Exports, Past
 from api.console.ports import Activity, AlertReports, ConsoleQueries, RuleTrials
 from api.tries import TriesUnderWay
 from audit.tree_ports import TreeReader
@@ -295,6 +295,7 @@ class Services:
     histories: Histories
     past: Past
     audit_histories: AuditHistories
+    exports: Exports
     erasures: Erasures
     tree: TreeReader
     detection_policies: DetectionPolicies

@@ -78,6 +78,22 @@ class Frontier:
         self._edge.append(hashed)
         self.size += 1
 
+    def append_subtree(self, level: int, hashed: bytes) -> None:
+        """Add a complete subtree of ``2**level`` leaves, given by its hash.
+
+        Raises:
+            ValueError: The tree's size is no multiple of that, so it does not fit there.
+        """
+        if self.size % (1 << level):
+            msg = f"no subtree of 2^{level} leaves begins at leaf {self.size}"
+            raise ValueError(msg)
+        full = self.size >> level
+        while full & 1:
+            hashed = node_hash(self._edge.pop(), hashed)
+            full >>= 1
+        self._edge.append(hashed)
+        self.size += 1 << level
+
     def root(self) -> bytes:
         """The tree's root hash."""
         return _folded(self._edge) if self._edge else EMPTY_ROOT

@@ -49,6 +49,8 @@ ARCHIVES_STREAM = Stream("audit-archives")
 """The stream that holds which parts of the log went into files."""
 REVEALS_STREAM = Stream("audit-reveals")
 """The stream that holds whose personal data auditors had opened."""
+EXPORTS_STREAM = Stream("audit-exports")
+"""The stream that holds who took what out of the log."""
 
 
 def parse_uuid(text: str) -> str | None:

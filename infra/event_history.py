@@ -138,7 +138,7 @@ class AuditHistories:
             personal = None
             if box is not None and key is not None:
                 try:
-                    personal = _without_secrets(key.open(Sealed(record[4], box)))
+                    personal = without_secrets(key.open(Sealed(record[4], box)))
                 except UnsealError as error:
                     _log.error("event %s stays sealed: %s", record[4], error)
             entries.append(_entry(record, personal))
@@ -179,7 +179,7 @@ class AuditHistories:
         return records[:limit], str(last[3]) if in_stream else f"{last[1]}.{last[0]}"
 
 
-def _without_secrets(personal: Personal) -> Personal:
+def without_secrets(personal: Personal) -> Personal:
     """Without the hash of the device cookie."""
     client = personal.client
     if client is None:

@@ -10,7 +10,7 @@ from infra.log_archives import newest_archive
 from infra.postgres import Connection
 from infra.projection_folds import snapshot
 from infra.tree_rows import entry_cursor, next_entries
-from infra.tree_store import read_place, read_tiles
+from infra.tree_store import read_newest_head, read_place, read_tiles
 
 _BUNDLES = """
 SELECT bundle, transaction_id::text::bigint, position, earliest_at, latest_at
@@ -57,6 +57,10 @@ class VerifiedLog:
             bundle: BundleSpan(bundle, (transaction_id, position), earliest, latest)
             for bundle, transaction_id, position, earliest, latest in await cursor.fetchall()
         }
+
+    async def newest_head(self) -> TreeHead | None:
+        """The newest signed tree; None where nothing was ever signed."""
+        return await read_newest_head(self.connection)
 
     async def heads(self, above: int, limit: int) -> Sequence[TreeHead]:
         """See ``StoredLog.heads``."""

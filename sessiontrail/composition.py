@@ -58,6 +58,7 @@ from infra.tree_metrics import TreeLag
 from infra.tree_store import StoredTree
 from infra.user_commands import PostgresUserCommands
 from sessiontrail.demo import ensure_demo_user
+from sessiontrail.exporting import LogExports
 from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 from sessiontrail.rule_trials import RuleTrials
@@ -220,6 +221,7 @@ async def running_service(
             histories=StreamHistories(store.engine, store.data_keys),
             past=PastPages(store.engine),
             audit_histories=AuditHistories(store.engine, store.data_keys),
+            exports=LogExports(store.engine, store.data_keys),
             detection_policies=policies,
             rulebook=DescribedRules(),
             limits=limits,

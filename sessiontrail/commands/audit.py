@@ -5,6 +5,7 @@ import typer
 from sessiontrail.commands import (
     audit_archive,
     audit_diff,
+    audit_export,
     audit_history,
     audit_replay,
     audit_snapshot,
@@ -25,3 +26,5 @@ app.command("prove-inclusion")(audit_tree.prove_inclusion)
 app.command("prove-consistency")(audit_tree.prove_consistency_of)
 app.command("archive")(audit_archive.archive)
 app.command("restore")(audit_archive.restore)
+app.command("export")(audit_export.export)
+app.command("verify-export")(audit_export.verify_export)

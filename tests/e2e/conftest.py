@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from infra.embedded_postgres import RunningPostgres
+from tests.e2e.audited import audit, data_folder, history, run  # noqa: F401 (fixtures)
 from tests.e2e.clients import Device
 from tests.e2e.service import RunningService, service, start
 

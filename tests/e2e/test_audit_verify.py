@@ -1,68 +1,14 @@
 """``sessiontrail audit verify`` as an auditor runs it."""
 
-import asyncio
-import os
-import subprocess
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from infra.key_files import create_key_file, load_key_ring
-from infra.postgres import create_engine
-from infra.projection_swap import rebuild_projections
-from infra.sealing import DataKeys
-from infra.snapshot_taking import take_snapshot
-from tests.e2e.service import command
+from tests.e2e.audited import Run
 from tests.generated_history import GeneratedHistory
-from tests.integration.accounts import cause
-from tests.integration.projection_world import no_progress
-from tests.integration.tree_world import SIGNER, sequenced
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir(mode=0o700)
-    create_key_file(made / "keys.json")
-    return made
-
-
-@pytest.fixture
-def history(conninfo: str, owner_conninfo: str, folder: Path) -> GeneratedHistory:
-    """Six hundred events, a snapshot, and all of it in the tree."""
-    data_keys = DataKeys(load_key_ring(folder / "keys.json", None, None).masters)
-
-    async def grown() -> GeneratedHistory:
-        engine = create_engine(conninfo, max_connections=4, wait_s=10)
-        owner = create_engine(owner_conninfo, max_connections=2, wait_s=10)
-        made = GeneratedHistory(engine, data_keys, seed=12)
-        await made.write(600)
-        assert await take_snapshot(engine, cause()) is not None
-        await rebuild_projections(owner, data_keys, no_progress)
-        await sequenced(conninfo, folder / "tree")
-        await engine.dispose()
-        await owner.dispose()
-        return made
-
-    return asyncio.run(grown())
-
-
-@pytest.fixture
-def audit(conninfo: str, owner_conninfo: str, folder: Path) -> Run:
-    """Runs an audit command on the database."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "DATABASE_URL": conninfo,
-        "SESSIONTRAIL_MIGRATION_DATABASE_URL": owner_conninfo,
-        "SESSIONTRAIL_DATA_DIR": str(folder),
-        "SESSIONTRAIL_TREE_KEY": SIGNER.exported(),
-    }
-    return lambda *words, **more: command(environment | more, "audit", *words)
+from tests.integration.tree_world import SIGNER
 
 
 def tamper(owner_conninfo: str, statement: str) -> None:
@@ -146,7 +92,13 @@ def test_an_archive_is_told_of_and_its_hashes_still_have_to_fit(
     assert "signed over another tree" in damaged.stdout
 
 
-def test_where_nothing_was_signed_nothing_is_proved(audit: Run) -> None:
+@pytest.mark.usefixtures("history")
+def test_where_nothing_was_signed_nothing_is_proved(
+    audit: Run, owner_conninfo: str, data_folder: Path
+) -> None:
+    tamper(owner_conninfo, "DELETE FROM tree_heads")
+    (data_folder / "tree" / "checkpoint").unlink()
+
     done = audit("verify")
 
     assert done.returncode == 1

@@ -376,6 +376,8 @@ class Tour:
         tile = self.http.get(f"{self.url}/tlog/tile/0/000.p/1")
         self.note("GET", "/tlog/tile/{level}/{name}", tile)
         self.note("GET", "/tlog/tile/entries/{name}", one.get("/tlog/tile/entries/000.p/1"))
+        exported = one.post("/v1/audit/exports", {"format": "ocsf"})
+        self.note("POST", "/v1/audit/exports", exported)
         proofs = "/v1/audit/proofs"
         self.note("GET", f"{proofs}/inclusion", one.get(f"{proofs}/inclusion?event=leaf:0"))
         self.note("GET", f"{proofs}/consistency", one.get(f"{proofs}/consistency?old=1"))

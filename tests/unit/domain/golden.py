@@ -40,6 +40,7 @@ from domain.events.detection_policies import (
     RuleConfigured,
     RuleHeldBack,
 )
+from domain.events.exports import LogExported
 from domain.events.families import (
     EndedSessionRefreshRefused,
     EndReason,
@@ -79,6 +80,7 @@ from domain.events.users import (
     UserRegistered,
     UserSessionsEnded,
 )
+from domain.exports import ExportFormat
 from domain.ids import EventId, FamilyId, SessionId, UserId
 
 FOLDER = Path(__file__).parents[2] / "golden" / "events"
@@ -345,6 +347,18 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
         )
     ],
     "LogRestored.v1": [LogRestored(archive_id=_SESSION)],
+    "LogExported.v1": [
+        LogExported(
+            export_format=form,
+            events=3,
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            head_size=1_000,
+            revealed=form is ExportFormat.OCSF,
+            since_us=1_764_028_800_000_000,
+            types=["SessionStarted"],
+        )
+        for form in ExportFormat
+    ],
     "PersonalDataRevealed.v1": [
         PersonalDataRevealed(scope=scope, scope_id=_USER) for scope in HistoryScope
     ],

@@ -1,0 +1,98 @@
+"""Exports of the log over HTTP: what fits into one answer."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api.fast import PROBLEMS
+from api.problems import ProblemError, ProblemKind
+from api.security import Auditor, ServicesIn
+from domain.events.registry import registered_types
+from domain.exports import (
+    ExportFormat,
+    ExportRequest,
+    ExportTooLargeError,
+    NotExportedError,
+    Selection,
+)
+from domain.ids import UserId, parse_uuid
+from domain.texts import InvalidTextError, clean_comment
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"])
+
+MOST_EVENTS = 10_000
+"""Such an export takes a second or two; larger ones are for the command line."""
+_LINES = "application/x-ndjson"
+# Any: FastAPI's own type for it.
+_EXPORT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_LINES: {}}, "description": "The export"}
+}
+
+
+class ExportBody(BaseModel):
+    """What to export, and as what."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["jsonl", "ocsf"] = "jsonl"
+    since: Annotated[AwareDatetime | None, Field(description="Events from then on")] = None
+    until: Annotated[AwareDatetime | None, Field(description="Events before then")] = None
+    user: Annotated[str | None, Field(description="Events about this user, by id")] = None
+    types: Annotated[list[str], Field(max_length=100, description="Of these; empty for all")] = []
+    reason: Annotated[
+        str | None,
+        Field(max_length=2000, description="Opens what is personal, and says why; on record"),
+    ] = None
+
+
+@router.post(
+    "/exports",
+    response_class=Response,
+    responses=_EXPORT | PROBLEMS(401, 403, 409, 413, 422, 503),
+)
+async def export_events(body: ExportBody, auditor: Auditor, services: ServicesIn) -> Response:
+    """Events as JSON Lines with their proofs, or as OCSF for a SIEM. It goes on record first.
+
+    At most 10,000 events; `sessiontrail audit export` has no such bound. Role: auditor.
+    """
+    request = _request(body)
+    try:
+        made = await services.exports.export(request, auditor.cause_as_staff(), MOST_EVENTS)
+    except ExportTooLargeError as error:
+        detail = f"{error}: narrow it, or use sessiontrail audit export"
+        raise ProblemError(ProblemKind.TOO_LARGE, detail) from error
+    except NotExportedError as error:
+        raise ProblemError(ProblemKind.CONFLICT, str(error)) from error
+    return Response(made, media_type=_LINES)
+
+
+def _request(body: ExportBody) -> ExportRequest:
+    user_id = None if body.user is None else parse_uuid(body.user)
+    if body.user is not None and user_id is None:
+        raise ProblemError(ProblemKind.INVALID_INPUT, "user is no user's id")
+    for each in body.types:
+        if each not in registered_types():
+            raise ProblemError(ProblemKind.INVALID_INPUT, f"there is no event type {each[:64]}")
+    try:
+        reason = None if body.reason is None else clean_comment(body.reason)
+    except InvalidTextError as error:
+        raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
+    return ExportRequest(
+        format=ExportFormat(body.format),
+        selection=Selection(
+            since=_instant(body.since),
+            until=_instant(body.until),
+            user_id=None if user_id is None else UserId(user_id),
+            types=tuple(body.types),
+        ),
+        reason=reason,
+    )
+
+
+def _instant(at: datetime | None) -> datetime | None:
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError as error:
+        raise ProblemError(ProblemKind.INVALID_INPUT, "there is no such instant") from error

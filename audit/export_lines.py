@@ -1,0 +1,88 @@
+"""An export as JSON Lines: a header, then bundles, each its proof and its events, then a footer."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader
+from audit.merkle import leaf_hash
+
+
+class ExportedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line that is an event.
+
+    Attributes:
+        leaf: Which leaf it is.
+        event: Its canonical bytes (RFC 8785): what the leaf's hash is over.
+        personal: What is personal in it, where that was opened. No proof covers it.
+    """
+
+    leaf: int
+    event: msgspec.Raw
+    personal: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class MalformedExportError(Exception):
+    """A file that is no export; the message says where it stops being one."""
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    export: ExportHeader | None = None
+    proof: BundleProof | None = None
+    leaf: int | None = None
+    event: msgspec.Raw = msgspec.Raw()
+    personal: msgspec.Raw = msgspec.Raw()
+    end: ExportFooter | None = None
+
+
+ExportPart = ExportHeader | BundleProof | ExportedLeaf | ExportFooter
+"""What a reader of an export comes to, one after the other."""
+
+_ENCODER = msgspec.json.Encoder()
+_read_line = msgspec.json.Decoder(_Line).decode
+
+
+def header_line(header: ExportHeader) -> bytes:
+    """The first line."""
+    return _ENCODER.encode({"export": header}) + b"\n"
+
+
+def bundle_lines(proof: BundleProof, events: Iterable[ExportedEvent]) -> bytes:
+    """A bundle's lines."""
+    lines = [_ENCODER.encode({"proof": proof}), *map(_ENCODER.encode, events), b""]
+    return b"\n".join(lines)
+
+
+def footer_line(footer: ExportFooter) -> bytes:
+    """The last line."""
+    return _ENCODER.encode({"end": footer}) + b"\n"
+
+
+def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
+    """What the lines of an export hold.
+
+    Raises:
+        MalformedExportError: One of them is none.
+    """
+    for number, text in enumerate(lines, 1):
+        where = f"line {number}"
+        try:
+            line = _read_line(text)
+        except msgspec.MsgspecError:
+            msg = f"{where} is no line of an export"
+            raise MalformedExportError(msg) from None
+        if not text.endswith(b"\n"):
+            msg = f"{where} is cut off"
+            raise MalformedExportError(msg)
+        match line:
+            case _Line(leaf=int(leaf)) if event := bytes(line.event):
+                yield ExportedLeaf(leaf, leaf_hash(event), where)
+            case _Line(proof=BundleProof() as proof):
+                yield proof
+            case _Line(export=ExportHeader() as header):
+                yield header
+            case _Line(end=ExportFooter() as footer):
+                yield footer
+            case _:
+                msg = f"{where} is no line of an export"
+                raise MalformedExportError(msg)

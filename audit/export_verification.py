@@ -1,0 +1,142 @@
+"""Checking an export without a database and without a secret: against a signed head alone."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.export_lines import ExportPart, MalformedExportError
+from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader, check_bundle
+from audit.signed_notes import NoteError, Verifier
+
+MAX_FINDINGS = 1_000
+
+
+class CheckedExport(msgspec.Struct):
+    """What checking an export came to.
+
+    Attributes:
+        head: What its proofs lead to; None where it has no head that can be read.
+        events: How many events it has.
+        first: The first leaf of them; None where there is none.
+        end: The one behind the last.
+        findings: What is wrong; nothing if all is well.
+    """
+
+    head: Checkpoint | None = None
+    events: int = 0
+    first: int | None = None
+    end: int = 0
+    findings: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether no leaf between its first and its last is left out."""
+        return self.first is not None and self.end - self.first == self.events
+
+
+def check_export(
+    parts: Iterable[ExportPart], verifier: Verifier, saved: Checkpoint | None
+) -> CheckedExport:
+    """Check an export.
+
+    Args:
+        parts: As they are read from the file.
+        verifier: The log's public key.
+        saved: A head that somebody kept, its signature checked.
+    """
+    checked = CheckedExport()
+    try:
+        _Checking(checked, verifier, saved).run(parts)
+    except MalformedExportError as error:
+        checked.findings.append(str(error))
+    except NoteError as error:
+        checked.findings.append(f"the export's head: {error}")
+    return checked
+
+
+class _Checking:
+    def __init__(
+        self, checked: CheckedExport, verifier: Verifier, saved: Checkpoint | None
+    ) -> None:
+        self._checked = checked
+        self._verifier = verifier
+        self._saved = saved
+        self._proof: BundleProof | None = None
+        self._leaves: list[ExportedLeaf] = []
+        self._bundles = 0
+
+    def run(self, parts: Iterable[ExportPart]) -> None:
+        coming = iter(parts)
+        header = next(coming, None)
+        if not isinstance(header, ExportHeader):
+            msg = "the file does not begin as an export does"
+            raise MalformedExportError(msg)
+        self._checked.head = self._head(header)
+        ended = False
+        for part in coming:
+            if ended or isinstance(part, ExportHeader):
+                msg = "something follows the export's end, or it begins twice"
+                raise MalformedExportError(msg)
+            match part:
+                case BundleProof():
+                    self._close()
+                    self._open(part)
+                case ExportedLeaf():
+                    self._leaves.append(part)
+                    self._checked.events += 1
+                case ExportFooter():
+                    self._close()
+                    ended = True
+                    self._check_end(part)
+        if not ended:
+            self._close()
+            self._find("the export is cut off: it has no end")
+
+    def _head(self, header: ExportHeader) -> Checkpoint:
+        head = open_checkpoint(header.checkpoint, self._verifier)
+        saved = self._saved
+        if saved is not None and saved.size != head.size:
+            self._find(
+                f"the saved head is of {saved.size} events and the export's of {head.size}:"
+                " they cannot be compared; prove-consistency can tell whether they belong together"
+            )
+        elif saved is not None and saved.root != head.root:
+            self._find(f"the saved head of {saved.size} events is of another tree")
+        return head
+
+    def _open(self, proof: BundleProof) -> None:
+        if self._proof is not None and proof.bundle <= self._proof.bundle:
+            self._find(f"bundle {proof.bundle} follows bundle {self._proof.bundle}")
+        self._proof = proof
+        self._bundles += 1
+
+    def _close(self) -> None:
+        """Check the bundle whose events have been read."""
+        leaves, self._leaves = self._leaves, []
+        head = self._checked.head
+        if head is None:
+            return
+        if self._proof is None:
+            if leaves:
+                self._find(f"{leaves[0].where} has an event that no proof is for")
+            return
+        if leaves:
+            self._checked.first = (
+                leaves[0].leaf if self._checked.first is None else (self._checked.first)
+            )
+            self._checked.end = leaves[-1].leaf + 1
+        fault = check_bundle(self._proof, head.size, head.root, leaves)
+        if fault is not None:
+            self._find(fault)
+
+    def _check_end(self, footer: ExportFooter) -> None:
+        if (footer.events, footer.bundles) != (self._checked.events, self._bundles):
+            self._find(
+                f"the export says that it has {footer.events} events in {footer.bundles} bundles,"
+                f" and has {self._checked.events} in {self._bundles}"
+            )
+
+    def _find(self, what: str) -> None:
+        if len(self._checked.findings) < MAX_FINDINGS:
+            self._checked.findings.append(what)

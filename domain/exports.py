@@ -1,0 +1,106 @@
+"""What may be exported of the log, and as what."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from domain.events.canonical import microseconds
+from domain.ids import UserId
+
+
+class ExportFormat(StrEnum):
+    """How an export is written."""
+
+    JSONL = "jsonl"
+    """A JSON text a line, with proofs."""
+    PARQUET = "parquet"
+    """A table, with proofs in its metadata."""
+    OCSF = "ocsf"
+    """A line an event of the Open Cybersecurity Schema Framework, for a SIEM; without proofs."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which events.
+
+    Attributes:
+        since: Those that happened then or later.
+        until: Those that happened before.
+        user_id: Those about that user.
+        types: Those of one of these types.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    user_id: UserId | None = None
+    types: tuple[str, ...] = ()
+
+    def holds(self, event: "EventFields") -> bool:
+        """Whether an event is one of them."""
+        if self.user_id is not None and event.subject_id != self.user_id:
+            return False
+        if self.types and event.type not in self.types:
+            return False
+        if self.since is not None and event.occurred_at < microseconds(self.since):
+            return False
+        return self.until is None or event.occurred_at < microseconds(self.until)
+
+
+class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An export that somebody asks for.
+
+    Attributes:
+        format: As what.
+        selection: Which events.
+        reason: Why personal data is to be opened; None leaves it sealed.
+    """
+
+    format: ExportFormat
+    selection: Selection = Selection()
+    reason: str | None = None
+
+
+class ExportedAs(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export came to.
+
+    Attributes:
+        events: How many events it holds.
+        sha256: Of the file, in hexadecimal.
+        head_size: How many leaves the tree has that its proofs lead to.
+    """
+
+    events: int
+    sha256: str
+    head_size: int
+
+
+class EventFields(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """An event as its canonical bytes have it.
+
+    Attributes:
+        data: JSON.
+        occurred_at: Microseconds since 1970 UTC.
+        personal: The sealed box.
+    """
+
+    actor: str
+    causation_id: str | None
+    correlation_id: str
+    data: msgspec.Raw
+    event_id: str
+    occurred_at: int
+    personal: bytes | None
+    position: int
+    schema_version: int
+    stream: str
+    subject_id: str | None
+    type: str
+    version: int
+
+
+class ExportTooLargeError(Exception):
+    """There is more to export than was asked for at most."""
+
+
+class NotExportedError(Exception):
+    """An export was not made, and there is no file; the message says why."""

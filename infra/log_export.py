@@ -1,0 +1,152 @@
+"""Reading what is to be exported, and putting the export on record."""
+
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.events.canonical import microseconds
+from domain.events.envelope import Cause, NewEvent
+from domain.events.exports import LogExported
+from domain.events.personal import Personal, Sealed
+from domain.exports import ExportedAs, ExportRequest, NotExportedError, Selection
+from domain.ids import EXPORTS_STREAM, SYSTEM_SUBJECT, UserId
+from domain.transparency import LogEntry, LogPlace
+from infra.event_history import without_secrets
+from infra.event_store import append_stream, database_clock, stream_version
+from infra.postgres import Connection, transaction
+from infra.sealing import DataKey, DataKeys, UnsealError
+from infra.subject_keys import hold_subject_keys, subject_keys, system_key
+from infra.tree_rows import entries_between
+from infra.tree_store import read_place
+
+_LOCK = 7_305_802_116_530_217
+"""Advisory lock of whoever records an export: they append to one stream, one after the other."""
+_BUNDLES_AT_ONCE = 20_000
+
+_BUNDLES_OF_TIME = """
+SELECT bundle FROM entry_bundles
+ WHERE bundle > %(after)s AND bundle >= %(archived)s
+   AND (%(until)s::timestamptz IS NULL OR earliest_at < %(until)s)
+   AND (%(since)s::timestamptz IS NULL OR latest_at >= %(since)s)
+ ORDER BY bundle LIMIT %(limit)s
+"""
+_BUNDLES_OF_EVENTS = """
+SELECT DISTINCT b.bundle
+  FROM events e CROSS JOIN LATERAL (
+         SELECT bundle FROM entry_bundles
+          WHERE (transaction_id, position) <= (e.transaction_id, e.position)
+          ORDER BY transaction_id DESC, position DESC LIMIT 1) b
+ WHERE (%(user_id)s::uuid IS NULL OR e.subject_id = %(user_id)s)
+   AND (%(types)s::text[] IS NULL OR e.type = ANY(%(types)s))
+   AND b.bundle > %(after)s AND b.bundle >= %(archived)s
+ ORDER BY 1 LIMIT %(limit)s
+"""
+_FIRST_OF = "SELECT transaction_id, position FROM entry_bundles WHERE bundle = %s"
+_log = logging.getLogger(__name__)
+
+
+async def bundles_with(
+    connection: Connection, selection: Selection, archived_bundles: int
+) -> AsyncIterator[int]:
+    """Bundles that may hold some of a selection, in order.
+
+    Args:
+        connection: It sees one instant.
+        selection: Which events.
+        archived_bundles: How many of the first are not in the database.
+    """
+    by_event = selection.user_id is not None or selection.types
+    query = _BUNDLES_OF_EVENTS if by_event else _BUNDLES_OF_TIME
+    after = -1
+    while True:
+        cursor = await connection.execute(
+            query.encode(),
+            {
+                "after": after,
+                "archived": archived_bundles,
+                "since": selection.since,
+                "until": selection.until,
+                "user_id": selection.user_id,
+                "types": list(selection.types) or None,
+                "limit": _BUNDLES_AT_ONCE,
+            },
+            binary=True,
+        )
+        found = [bundle for (bundle,) in await cursor.fetchall()]
+        for bundle in found:
+            yield bundle
+        if len(found) < _BUNDLES_AT_ONCE:
+            return
+        after = found[-1]
+
+
+async def entries_of_bundle(connection: Connection, bundle: int, count: int) -> Sequence[LogEntry]:
+    """The events of a bundle, as the log has them now."""
+    cursor = await connection.execute(_FIRST_OF, (bundle,), binary=True)
+    first = await cursor.fetchone()
+    if first is None:
+        return []
+    last: LogPlace = await read_place(connection)
+    return await entries_between(connection, (first[0], first[1]), last, count)
+
+
+async def opened(
+    connection: Connection,
+    data_keys: DataKeys,
+    sealed: Collection[tuple[UserId, Sealed]],
+) -> Mapping[str, Personal]:
+    """Personal parts by event id, as far as keys exist; without secrets."""
+    keys = await subject_keys(connection, {user for user, _ in sealed}, data_keys)
+    found = {}
+    for user, part in sealed:
+        key = keys.get(user)
+        if key is not None:
+            try:
+                found[part.event_id] = without_secrets(key.open(part))
+            except UnsealError as error:
+                _log.error("event %s stays sealed: %s", part.event_id, error)
+    return found
+
+
+async def record_export(
+    engine: AsyncEngine, data_keys: DataKeys, request: ExportRequest, made: ExportedAs, cause: Cause
+) -> None:
+    """Put an export on record: before its file is handed over.
+
+    Raises:
+        NotExportedError: Whoever it is about was erased meanwhile, and it was opened.
+    """
+    chosen, reason = request.selection, request.reason
+    event = LogExported(
+        export_format=request.format,
+        events=made.events,
+        sha256=made.sha256,
+        head_size=made.head_size,
+        revealed=reason is not None,
+        since_us=None if chosen.since is None else microseconds(chosen.since),
+        until_us=None if chosen.until is None else microseconds(chosen.until),
+        types=list(chosen.types),
+    )
+    async with transaction(engine) as connection:
+        subject: UserId | None = chosen.user_id
+        key: DataKey | None = None
+        if reason is not None and subject is None:
+            subject, key = SYSTEM_SUBJECT, await system_key(connection, data_keys)
+        elif reason is not None and subject is not None:
+            held = await hold_subject_keys(connection, [subject])
+            if subject not in held:
+                msg = "whoever it is about was erased: there is nothing left to open"
+                raise NotExportedError(msg)
+            key = data_keys.unwrap(held[subject], subject)
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        await append_stream(
+            connection,
+            EXPORTS_STREAM,
+            await stream_version(connection, EXPORTS_STREAM),
+            [NewEvent(event, None if reason is None else Personal(comment=reason))],
+            cause,
+            await database_clock(connection),
+            subject_id=subject,
+            data_key=key,
+        )

@@ -1,0 +1,63 @@
+"""Checking an export in a file."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from audit.checkpoints import Checkpoint
+from audit.export_lines import ExportPart, MalformedExportError, read_lines
+from audit.export_verification import CheckedExport, check_export
+from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader
+from audit.merkle import leaf_hash
+from audit.signed_notes import Verifier
+from domain.transparency import BUNDLE_WIDTH
+from infra.parquet_export import UnreadableParquetError, read_parquet
+
+_PARQUET = b"PAR1"
+
+
+class _Metadata(msgspec.Struct):
+    export: ExportHeader
+    proofs: Sequence[BundleProof]
+    end: ExportFooter
+
+
+def check_export_file(path: Path, verifier: Verifier, saved: Checkpoint | None) -> CheckedExport:
+    """Check an export of either format.
+
+    Args:
+        path: The file.
+        verifier: The log's public key.
+        saved: A head that somebody kept.
+
+    Raises:
+        OSError: It cannot be read.
+        NotExportedError: It is a Parquet file and pyarrow is not installed.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_PARQUET)) != _PARQUET:
+            file.seek(0)
+            return check_export(read_lines(file), verifier, saved)
+    return check_export(_parquet_parts(path), verifier, saved)
+
+
+def _parquet_parts(path: Path) -> Iterator[ExportPart]:
+    try:
+        text, rows = read_parquet(path)
+        metadata = msgspec.json.decode(text, type=_Metadata)
+        yield metadata.export
+        proofs = iter(metadata.proofs)
+        bundle = -1
+        for number, (leaf, canonical) in enumerate(rows, 1):
+            while bundle < leaf // BUNDLE_WIDTH and (proof := next(proofs, None)) is not None:
+                bundle = proof.bundle
+                yield proof
+            yield ExportedLeaf(leaf, leaf_hash(canonical), f"row {number}")
+        yield from proofs
+        yield metadata.end
+    except UnreadableParquetError as error:
+        raise MalformedExportError(str(error)) from error
+    except msgspec.MsgspecError as error:
+        msg = "the file's proofs cannot be read"
+        raise MalformedExportError(msg) from error

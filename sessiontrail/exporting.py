@@ -1,0 +1,356 @@
+"""Exports: reading the log, proving each bundle, writing the file, putting it on record."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.export_lines import ExportedEvent, bundle_lines, footer_line, header_line
+from audit.exports import (
+    BundleProof,
+    ExportedLeaf,
+    ExportFooter,
+    ExportHeader,
+    bounds_of,
+    check_bundle,
+    outer_nodes,
+    prove_bundle,
+)
+from audit.merkle import leaf_hash
+from audit.ocsf import ocsf_event
+from audit.tree_reading import node_reader
+from domain.events.envelope import Cause
+from domain.events.personal import Personal, Sealed
+from domain.exports import (
+    EventFields,
+    ExportedAs,
+    ExportFormat,
+    ExportRequest,
+    ExportTooLargeError,
+    NotExportedError,
+)
+from domain.ids import UserId
+from domain.transparency import BUNDLE_WIDTH, TileId, TreeDamagedError, TreeHead
+from infra.log_export import bundles_with, entries_of_bundle, opened, record_export
+from infra.parquet_export import ParquetWriter
+from infra.sealing import DataKeys
+from infra.verified_log import VerifiedLog, verified_log
+
+_ENCODER = msgspec.json.Encoder()
+_read_fields = msgspec.json.Decoder(EventFields).decode
+_TILES_KEPT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """An event of the selection.
+
+    Attributes:
+        index: Which leaf it is.
+        leaf: Its canonical bytes.
+        fields: What these say.
+        personal: What is personal in it, where that was opened.
+    """
+
+    index: int
+    leaf: bytes
+    fields: EventFields
+    personal: Personal | None
+
+
+class _Writer(Protocol):
+    """Writes one export."""
+
+    def begin(self, header: ExportHeader) -> None: ...
+
+    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None: ...
+
+    def end(self, footer: ExportFooter) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LogExports:
+    """``api.audit_ports.Exports``; what the command line exports with."""
+
+    def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
+        """Read through this pool, opening with these data keys."""
+        self._engine = engine
+        self._data_keys = data_keys
+
+    async def export(self, request: ExportRequest, cause: Cause, most: int) -> bytes:
+        """See ``api.audit_ports.Exports.export``."""
+        with tempfile.TemporaryDirectory(prefix="sessiontrail-export-") as folder:
+            path = Path(folder) / "export"
+            await self.export_to(path, request, cause, lambda _done, _total: None, most=most)
+            return await asyncio.to_thread(path.read_bytes)
+
+    async def export_to(
+        self,
+        path: Path,
+        request: ExportRequest,
+        cause: Cause,
+        progress: Callable[[int, int], None],
+        *,
+        most: int | None = None,
+    ) -> ExportedAs:
+        """Export into a file, which is there whole and on record, or not at all.
+
+        Args:
+            path: Where; it must not exist.
+            request: What.
+            cause: Who.
+            progress: Told how many leaves have been passed, and of how many.
+            most: Events at most; None for no bound.
+
+        Raises:
+            NotExportedError: Nothing was signed yet, the file is there, or the store is not what
+                was signed.
+            ExportTooLargeError: There are more.
+            OSError: The file cannot be written.
+        """
+        beside = _fresh_file_for(path)
+        try:
+            events, head = await self._write(beside, request, progress, most)
+            sha256 = await asyncio.to_thread(_written, beside)
+            made = ExportedAs(events=events, sha256=sha256, head_size=head.size)
+            await record_export(self._engine, self._data_keys, request, made, cause)
+            _put(beside, path)
+        finally:
+            _remove(beside)
+        return made
+
+    async def _write(
+        self,
+        path: Path,
+        request: ExportRequest,
+        progress: Callable[[int, int], None],
+        most: int | None,
+    ) -> tuple[int, TreeHead]:
+        async with verified_log(self._engine) as log:
+            head = await log.newest_head()
+            if head is None:
+                msg = "nothing was signed yet: run `sessiontrail sequence`"
+                raise NotExportedError(msg)
+            writer = _writer_of(path, request)
+            try:
+                writer.begin(ExportHeader(checkpoint=head.note, selection=request.selection))
+                events = bundles = 0
+                async for proof, chosen in _Reading(log, self._data_keys, request, head).bundles():
+                    events, bundles = events + len(chosen), bundles + 1
+                    if most is not None and events > most:
+                        msg = f"there are more than {most} such events"
+                        raise ExportTooLargeError(msg)
+                    writer.bundle(proof, chosen)
+                    progress((proof.bundle + 1) * BUNDLE_WIDTH, head.size)
+                writer.end(ExportFooter(events=events, bundles=bundles))
+            finally:
+                writer.close()
+            progress(head.size, head.size)
+        return events, head
+
+
+def _fresh_file_for(path: Path) -> Path:
+    """A file beside another one, of mode 0600."""
+    if path.exists():
+        raise _there_already(path)
+    descriptor, name = tempfile.mkstemp(prefix=path.name + ".", dir=path.parent)
+    os.close(descriptor)
+    return Path(name)
+
+
+def _written(path: Path) -> str:
+    """Wait until a file is on the disk; returns its SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _put(beside: Path, path: Path) -> None:
+    try:
+        os.link(beside, path)  # unlike a rename, never over a file that came meanwhile
+    except FileExistsError as error:
+        raise _there_already(path) from error
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _there_already(path: Path) -> NotExportedError:
+    return NotExportedError(f"{path} is there already: give another name")
+
+
+class _Reading:
+    """Reads a selection bundle by bundle, each with its proof, which is checked."""
+
+    def __init__(
+        self, log: VerifiedLog, data_keys: DataKeys, request: ExportRequest, head: TreeHead
+    ) -> None:
+        self._log = log
+        self._data_keys = data_keys
+        self._request = request
+        self._head = head
+        self._tiles = _KeptTiles(log)
+
+    async def bundles(self) -> AsyncIterator[tuple[BundleProof, list[_Chosen]]]:
+        archived, _ = await self._log.archived()
+        numbers = bundles_with(
+            self._log.connection, self._request.selection, archived // BUNDLE_WIDTH
+        )
+        async for bundle in numbers:
+            read = await self._bundle(bundle)
+            if read is not None:
+                yield read
+
+    async def _bundle(self, bundle: int) -> tuple[BundleProof, list[_Chosen]] | None:
+        size = self._head.size
+        first, end = bounds_of(bundle, size)
+        entries = await entries_of_bundle(self._log.connection, bundle, end - first)
+        hashes = [leaf_hash(entry.leaf) for entry in entries]
+        found = [
+            (first + place, entry.leaf, fields)
+            for place, entry in enumerate(entries)
+            if self._request.selection.holds(fields := _fields_of(entry.leaf))
+        ]
+        if not found and len(entries) == end - first:
+            return None
+        indices = [index for index, _, _ in found]
+        try:
+            read = await node_reader(self._tiles, outer_nodes(bundle, size))
+            proof = prove_bundle(bundle, size, hashes, indices, read)
+        except (TreeDamagedError, IndexError) as error:
+            raise _not_signed(bundle) from error
+        leaves = [ExportedLeaf(index, hashes[index - first], "") for index in indices]
+        if check_bundle(proof, size, self._head.root, leaves) is not None:
+            raise _not_signed(bundle)
+        personal = await self._opened([fields for _, _, fields in found])
+        return proof, [
+            _Chosen(index, leaf, fields, personal.get(fields.event_id))
+            for index, leaf, fields in found
+        ]
+
+    async def _opened(self, events: Sequence[EventFields]) -> Mapping[str, Personal]:
+        if self._request.reason is None:
+            return {}
+        sealed = [
+            (UserId(each.subject_id), Sealed(each.event_id, each.personal))
+            for each in events
+            if each.subject_id is not None and each.personal is not None
+        ]
+        return await opened(self._log.connection, self._data_keys, sealed)
+
+
+class _KeptTiles:
+    """Tiles that were read once: those above the leaves' are asked for again and again."""
+
+    def __init__(self, log: VerifiedLog) -> None:
+        self._log = log
+        self._kept: dict[TileId, bytes] = {}
+
+    async def tiles(self, wanted: Collection[TileId]) -> Mapping[TileId, bytes]:
+        """See ``TileReader.tiles``."""
+        lacking = [tile for tile in wanted if tile not in self._kept]
+        if lacking:
+            if len(self._kept) > _TILES_KEPT:
+                self._kept.clear()
+                lacking = list(wanted)
+            self._kept.update(await self._log.tiles(lacking))
+        return {tile: self._kept[tile] for tile in wanted if tile in self._kept}
+
+
+def _fields_of(leaf: bytes) -> EventFields:
+    try:
+        return _read_fields(leaf)
+    except msgspec.MsgspecError as error:
+        msg = "an event is not what any build writes: run `sessiontrail audit verify`"
+        raise NotExportedError(msg) from error
+
+
+def _not_signed(bundle: int) -> NotExportedError:
+    return NotExportedError(
+        f"the events of bundle {bundle} are not what was signed: run `sessiontrail audit verify`"
+    )
+
+
+def _writer_of(path: Path, request: ExportRequest) -> _Writer:
+    match request.format:
+        case ExportFormat.JSONL:
+            return _LinesWriter(path)
+        case ExportFormat.PARQUET:
+            return _ParquetWriter(path)
+        case ExportFormat.OCSF:
+            return _OcsfWriter(path)
+
+
+class _LinesWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def begin(self, header: ExportHeader) -> None:
+        self._file.write(header_line(header))
+
+    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
+        lines = [
+            ExportedEvent(each.index, msgspec.Raw(each.leaf), _opened_part(each) or msgspec.UNSET)
+            for each in events
+        ]
+        self._file.write(bundle_lines(proof, lines))
+
+    def end(self, footer: ExportFooter) -> None:
+        self._file.write(footer_line(footer))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _OcsfWriter(_LinesWriter):
+    """Lines of another schema, that nothing is proved of."""
+
+    def begin(self, header: ExportHeader) -> None:
+        """OCSF has no place for it."""
+
+    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
+        for each in events:
+            made = ocsf_event(each.fields, each.personal)
+            if made is not None:
+                self._file.write(_ENCODER.encode(made) + b"\n")
+
+    def end(self, footer: ExportFooter) -> None:
+        """As ``begin``."""
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self._writer = ParquetWriter(path)
+        self._header: ExportHeader | None = None
+        self._proofs: list[BundleProof] = []
+        self._metadata: bytes | None = None
+
+    def begin(self, header: ExportHeader) -> None:
+        self._header = header
+
+    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
+        self._proofs.append(proof)
+        for each in events:
+            part = _opened_part(each)
+            self._writer.write(each.index, each.fields, None if part is None else bytes(part))
+
+    def end(self, footer: ExportFooter) -> None:
+        self._metadata = _ENCODER.encode(
+            {"export": self._header, "proofs": self._proofs, "end": footer}
+        )
+
+    def close(self) -> None:
+        self._writer.close(self._metadata)
+
+
+def _opened_part(event: _Chosen) -> msgspec.Raw | None:
+    return None if event.personal is None else msgspec.Raw(_ENCODER.encode(event.personal))
