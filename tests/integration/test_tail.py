@@ -349,8 +349,8 @@ async def test_a_log_from_another_clusters_dump_is_whole_after_the_documented_st
     with psycopg.connect(owner_conninfo, autocommit=True) as owner:
         owner.execute("ALTER TABLE events DISABLE TRIGGER events_append_only")
         owner.execute(
-            "UPDATE events SET transaction_id ="
-            " (transaction_id::text::bigint + 1000000000)::text::xid8"
+            "UPDATE events SET transaction_id = (transaction_id::text::bigint + 1000000000"
+            " + CASE position WHEN 1 THEN 100 ELSE 0 END)::text::xid8"  # 2 and 3 overtook it
         )
         owner.execute("ALTER TABLE events ENABLE TRIGGER events_append_only")
         for statement in documented_step().split(";"):
@@ -361,9 +361,9 @@ async def test_a_log_from_another_clusters_dump_is_whole_after_the_documented_st
     events = await read_tail(connection, START, 10)
 
     assert [(each.stream, each.position) for each in events] == [
-        ("dumped", 1),
         ("dumped", 2),
         ("dumped", 3),
+        ("dumped", 1),
         ("new", 4),
     ]
     with (

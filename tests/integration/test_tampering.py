@@ -25,6 +25,7 @@ from infra.tree_rows import next_entries
 from sessiontrail.verification import Verified, verify_store
 from tests.integration.accounts import cause
 from tests.integration.projection_world import World, open_world, some_lives
+from tests.integration.test_tail import documented_step
 from tests.integration.tree_world import SIGNER, connected, sequenced
 
 FOREIGN = Signer(SIGNER.verifier.name, bytes(range(1, 33)))
@@ -69,6 +70,12 @@ class Tampering:
         (row,) = self.sql("SELECT max(size) FROM tree_heads")
         assert isinstance(row[0], int)
         return row[0]
+
+    def run_documented_step(self) -> None:
+        """What docs/operations.md tells to do after a dump was restored in another cluster."""
+        with psycopg.connect(self._world.owner_conninfo, autocommit=True) as owner:
+            for statement in documented_step().split(";"):
+                owner.execute(statement.encode())
 
     async def sign_in(self) -> None:
         """Two events more: a user and a session."""
@@ -170,6 +177,20 @@ async def test_an_untouched_log_verifies_clean(tampering: Tampering, store: Stor
     assert verified.findings == []
     assert verified.covered == (store.newest.checkpoint.size, 0, 0)
     assert verified.covered.leaves > 600
+
+
+async def test_a_dump_restored_elsewhere_verifies_after_the_documented_step(
+    tampering: Tampering, store: Store
+) -> None:
+    for table in ("events", "entry_bundles", "checkpoints"):
+        tampering.sql(
+            f"UPDATE {table} SET transaction_id"
+            " = (transaction_id::text::bigint + 1000000000)::text::xid8"
+        )
+
+    tampering.run_documented_step()
+
+    assert (await tampering.verify(store.newest, store.older)).findings == []
 
 
 async def test_events_that_are_not_signed_yet_are_counted(tampering: Tampering) -> None:
