@@ -13,11 +13,13 @@ class ExportedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         leaf: Which leaf it is.
+        hash: The leaf's hash.
         event: Its canonical bytes (RFC 8785): what the leaf's hash is over.
         personal: What is personal in it, where that was opened. No proof covers it.
     """
 
     leaf: int
+    hash: bytes
     event: msgspec.Raw
     personal: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -30,6 +32,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     export: ExportHeader | None = None
     proof: BundleProof | None = None
     leaf: int | None = None
+    hash: bytes | None = None
     event: msgspec.Raw = msgspec.Raw()
     personal: msgspec.Raw = msgspec.Raw()
     end: ExportFooter | None = None
@@ -74,14 +77,19 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
         if not text.endswith(b"\n"):
             msg = f"{where} is cut off"
             raise MalformedExportError(msg)
+        # What two readers could read differently (a name that comes twice) or one of them could
+        # take for proved (a further name) is refused: a line is as we write it, or none.
+        if _ENCODER.encode(line) + b"\n" != text:
+            msg = f"{where} is no line of an export"
+            raise MalformedExportError(msg)
         match line:
-            case _Line(leaf=int(leaf)) if event := bytes(line.event):
-                yield ExportedLeaf(leaf, leaf_hash(event), where)
-            case _Line(proof=BundleProof() as proof):
+            case _Line(None, None, int(leaf), bytes(stated), event, _, None) if bytes(event):
+                yield ExportedLeaf(leaf, leaf_hash(bytes(event)), stated, where)
+            case _Line(None, BundleProof() as proof, None, None, _, _, None):
                 yield proof
-            case _Line(export=ExportHeader() as header):
+            case _Line(ExportHeader() as header, None, None, None, _, _, None):
                 yield header
-            case _Line(end=ExportFooter() as footer):
+            case _Line(None, None, None, None, _, _, ExportFooter() as footer):
                 yield footer
             case _:
                 msg = f"{where} is no line of an export"

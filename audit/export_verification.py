@@ -6,8 +6,16 @@ import msgspec
 
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.export_lines import ExportPart, MalformedExportError
-from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader, check_bundle
+from audit.exports import (
+    BundleProof,
+    ExportedLeaf,
+    ExportFooter,
+    ExportHeader,
+    bounds_of,
+    check_bundle,
+)
 from audit.signed_notes import NoteError, Verifier
+from domain.exports import Selection
 
 MAX_FINDINGS = 1_000
 
@@ -65,6 +73,7 @@ class _Checking:
         self._proof: BundleProof | None = None
         self._leaves: list[ExportedLeaf] = []
         self._bundles = 0
+        self._due: int | None = None
 
     def run(self, parts: Iterable[ExportPart]) -> None:
         coming = iter(parts)
@@ -73,6 +82,8 @@ class _Checking:
             msg = "the file does not begin as an export does"
             raise MalformedExportError(msg)
         self._checked.head = self._head(header)
+        if header.selection == Selection():
+            self._due = header.first_leaf
         ended = False
         for part in coming:
             if ended or isinstance(part, ExportHeader):
@@ -92,6 +103,8 @@ class _Checking:
         if not ended:
             self._close()
             self._find("the export is cut off: it has no end")
+        elif self._due is not None and self._due < self._checked.head.size:
+            self._find_missing(self._due, self._checked.head.size)
 
     def _head(self, header: ExportHeader) -> Checkpoint:
         head = open_checkpoint(header.checkpoint, self._verifier)
@@ -129,6 +142,17 @@ class _Checking:
         fault = check_bundle(self._proof, head.size, head.root, leaves)
         if fault is not None:
             self._find(fault)
+        if self._due is not None:
+            self._due = self._whole(self._proof, self._due, head.size)
+
+    def _whole(self, proof: BundleProof, due: int, size: int) -> int:
+        """Find what a bundle, and those before it, lack of everything; returns what is due next."""
+        first, end = bounds_of(proof.bundle, size)
+        if first > due:
+            self._find_missing(due, first)
+        for gap in proof.gaps:
+            self._find_missing(gap.first, gap.end)
+        return max(due, end)
 
     def _check_end(self, footer: ExportFooter) -> None:
         if (footer.events, footer.bundles) != (self._checked.events, self._bundles):
@@ -136,6 +160,9 @@ class _Checking:
                 f"the export says that it has {footer.events} events in {footer.bundles} bundles,"
                 f" and has {self._checked.events} in {self._bundles}"
             )
+
+    def _find_missing(self, first: int, end: int) -> None:
+        self._find(f"leaves {first} to {end - 1} are missing from an export of everything")
 
     def _find(self, what: str) -> None:
         if len(self._checked.findings) < MAX_FINDINGS:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
-from audit.merkle import Frontier, Node, ReadNode, nodes_between, root_of
+from audit.merkle import HASH_BYTES, Frontier, Node, ReadNode, nodes_between, root_of
 from domain.exports import Selection
 from domain.transparency import BUNDLE_WIDTH
 
@@ -24,11 +24,13 @@ class ExportHeader(msgspec.Struct, frozen=True, kw_only=True):
         format: What it is.
         checkpoint: The signed head that its proofs lead to.
         selection: Which events it was to hold.
+        first_leaf: The leaves before that one were archived, so they could not be chosen.
     """
 
     format: str = FORMAT
     checkpoint: str
     selection: Selection
+    first_leaf: int = 0
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -79,11 +81,13 @@ class ExportedLeaf(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         leaf: Which leaf it is.
         hashed: The hash of its canonical bytes as a leaf.
+        stated: What the file says that this hash is: it tells which of a bundle was altered.
         where: Where it is in the file, for people.
     """
 
     leaf: int
     hashed: bytes
+    stated: bytes
     where: str
 
 
@@ -135,46 +139,78 @@ def check_bundle(
         leaves: The events that the file has for it.
     """
     first, end = bounds_of(proof.bundle, size)
-    if first >= end:
-        return f"bundle {proof.bundle} lies beyond the signed tree of {size} events"
-    gaps = {gap.first: gap for gap in proof.gaps}
-    coming = iter(leaves)
+    if not 0 <= first < end:
+        return f"bundle {proof.bundle} is not in the signed tree of {size} events"
     try:
-        tree = Frontier(first, proof.left)
-        while tree.size < end:
-            gap = gaps.pop(tree.size, None)
-            if gap is not None:
-                _skip(tree, gap, end)
-                continue
-            each = next(coming, None)
-            if each is None:
-                return f"leaf {tree.size} is missing"
-            if each.leaf != tree.size:
-                return f"{each.where} has leaf {each.leaf} where leaf {tree.size} is due"
-            tree.append(each.hashed)
-        _append(tree, end, size, proof.right)
+        fault = _misplaced(proof, first, end, leaves)
+        if fault is not None:
+            return fault
+        if _root(proof, first, size, [each.stated for each in leaves]) == root:
+            return _altered([each for each in leaves if each.hashed != each.stated])
+        if _root(proof, first, size, [each.hashed for each in leaves]) == root:
+            wrong = next(each for each in leaves if each.hashed != each.stated)
+            return f"{wrong.where} has another hash than that of its event, which was signed"
     except ValueError as error:
         return f"the proof of bundle {proof.bundle} is malformed: {error}"
+    if len(leaves) == 1:
+        return _altered(leaves)
+    span = f" ({leaves[0].where} to {leaves[-1].where})" if leaves else ""
+    return f"an event, or the proof, of bundle {proof.bundle}{span} is not what was signed"
+
+
+def _altered(leaves: Sequence[ExportedLeaf]) -> str | None:
+    """What is told of leaves of a bundle that are not those that were signed."""
+    if not leaves:
+        return None
+    more = f" ({len(leaves) - 1} more in its bundle)" if len(leaves) > 1 else ""
+    return f"{leaves[0].where} is not the event that was signed as leaf {leaves[0].leaf}{more}"
+
+
+def _misplaced(
+    proof: BundleProof, first: int, end: int, leaves: Sequence[ExportedLeaf]
+) -> str | None:
+    """What is wrong with a bundle's leaves by their numbers alone."""
+    coming = iter(leaves)
+    for start, stop in _between_gaps(proof, first, end):
+        for due in range(start, stop):
+            each = next(coming, None)
+            if each is None:
+                return f"leaf {due} is missing"
+            if each.leaf != due:
+                return f"{each.where} has leaf {each.leaf} where leaf {due} is due"
     extra = next(coming, None)
     if extra is not None:
         return f"{extra.where} has leaf {extra.leaf}, which bundle {proof.bundle} has no place for"
-    if tree.root() != root:
-        return _altered(leaves, proof.bundle)
     return None
 
 
-def _altered(leaves: Sequence[ExportedLeaf], bundle: int) -> str:
-    if len(leaves) == 1:
-        return f"{leaves[0].where} is not the event that was signed as leaf {leaves[0].leaf}"
-    span = f" ({leaves[0].where} to {leaves[-1].where})" if leaves else ""
-    return f"an event, or the proof, of bundle {bundle}{span} is not what was signed"
+def _root(proof: BundleProof, first: int, size: int, hashes: Sequence[bytes]) -> bytes:
+    """The root that a bundle leads to, its leaves in their places."""
+    tree = Frontier()
+    _append(tree, 0, first, proof.left)
+    _, end = bounds_of(proof.bundle, size)
+    gaps = iter(proof.gaps)
+    coming = iter(hashes)
+    for start, stop in _between_gaps(proof, first, end):
+        for _ in range(start, stop):
+            _append(tree, tree.size, tree.size + 1, [next(coming)])
+        gap = next(gaps, None)
+        if gap is not None:
+            _append(tree, gap.first, gap.end, gap.nodes)
+    _append(tree, end, size, proof.right)
+    return tree.root()
 
 
-def _skip(tree: Frontier, gap: Gap, end: int) -> None:
-    if not gap.first < gap.end <= end:
-        msg = f"a gap from {gap.first} to {gap.end}"
-        raise ValueError(msg)
-    _append(tree, gap.first, gap.end, gap.nodes)
+def _between_gaps(proof: BundleProof, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """The ranges of leaves before, between and behind the gaps, each perhaps empty."""
+    place = first
+    for gap in proof.gaps:
+        if not place <= gap.first < gap.end <= end:
+            msg = f"a gap from {gap.first} to {gap.end}"
+            raise ValueError(msg)
+        yield place, gap.first
+        place = gap.end
+    yield place, end
 
 
 def _append(tree: Frontier, first: int, end: int, hashes: Sequence[bytes]) -> None:
@@ -183,6 +219,9 @@ def _append(tree: Frontier, first: int, end: int, hashes: Sequence[bytes]) -> No
         msg = f"{len(hashes)} hashes where {len(nodes)} are due"
         raise ValueError(msg)
     for node, hashed in zip(nodes, hashes, strict=True):
+        if len(hashed) != HASH_BYTES:
+            msg = f"a hash of {len(hashed)} bytes"
+            raise ValueError(msg)
         tree.append_subtree(node.level, hashed)
 
 

@@ -67,11 +67,13 @@ class ExportedAs(msgspec.Struct, frozen=True, kw_only=True):
         events: How many events it holds.
         sha256: Of the file, in hexadecimal.
         head_size: How many leaves the tree has that its proofs lead to.
+        read_since: The transaction from which on others may not be seen in it.
     """
 
     events: int
     sha256: str
     head_size: int
+    read_since: int
 
 
 class EventFields(msgspec.Struct, frozen=True, gc=False, kw_only=True):

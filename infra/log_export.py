@@ -43,6 +43,9 @@ SELECT DISTINCT b.bundle
  ORDER BY 1 LIMIT %(limit)s
 """
 _FIRST_OF = "SELECT transaction_id, position FROM entry_bundles WHERE bundle = %s"
+_ERASED_SINCE = """
+SELECT 1 FROM events WHERE transaction_id >= %s::text::xid8 AND type = 'UserErased' LIMIT 1
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -109,13 +112,23 @@ async def opened(
     return found
 
 
+async def reading_since(connection: Connection) -> int:
+    """A transaction before which everything is in the transaction's snapshot, and is over."""
+    cursor = await connection.execute(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint", binary=True
+    )
+    record = await cursor.fetchone()
+    return 0 if record is None else int(record[0])
+
+
 async def record_export(
     engine: AsyncEngine, data_keys: DataKeys, request: ExportRequest, made: ExportedAs, cause: Cause
 ) -> None:
     """Put an export on record: before its file is handed over.
 
     Raises:
-        NotExportedError: Whoever it is about was erased meanwhile, and it was opened.
+        NotExportedError: It was opened, and whoever it is about was erased, or somebody was while
+            it was made.
     """
     chosen, reason = request.selection, request.reason
     event = LogExported(
@@ -139,6 +152,12 @@ async def record_export(
                 msg = "whoever it is about was erased: there is nothing left to open"
                 raise NotExportedError(msg)
             key = data_keys.unwrap(held[subject], subject)
+        if reason is not None:
+            # Keys were read in a snapshot: who was erased since is still open in the file.
+            erased = await connection.execute(_ERASED_SINCE, (str(made.read_since),), binary=True)
+            if await erased.fetchone() is not None:
+                msg = "somebody was erased while the export was made: make it again"
+                raise NotExportedError(msg)
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         await append_stream(
             connection,

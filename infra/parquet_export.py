@@ -3,16 +3,18 @@
 pyarrow is an extra (``export``), for it is larger than all the rest together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from domain.events.canonical import StoredEvent, canonical_stored_bytes
+import msgspec
+
 from domain.exports import EventFields, NotExportedError
 
 METADATA = b"sessiontrail"
 """The key of what proves the rows."""
 _ROWS_A_GROUP = 20_000
+_encode = msgspec.json.Encoder().encode
 _MISSING = "Parquet needs pyarrow: pip install 'sessiontrail[export]'"
 
 
@@ -31,39 +33,23 @@ class ParquetWriter:
         except ImportError as error:
             raise NotExportedError(_MISSING) from error
         self._pa = pa
-        self._schema = pa.schema(
-            [
-                ("leaf", pa.int64()),
-                ("position", pa.int64()),
-                ("occurred_at", pa.timestamp("us", tz="UTC")),
-                ("stream", pa.string()),
-                ("version", pa.int64()),
-                ("event_id", pa.string()),
-                ("type", pa.string()),
-                ("schema_version", pa.int32()),
-                ("subject_id", pa.string()),
-                ("actor", pa.string()),
-                ("correlation_id", pa.string()),
-                ("causation_id", pa.string()),
-                ("data", pa.string()),
-                ("personal", pa.binary()),
-                ("opened", pa.string()),
-            ]
-        )
+        self._schema = _schema()
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[dict[str, Any]] = []  # Any: columns of several types
 
-    def write(self, leaf: int, event: EventFields, opened: bytes | None) -> None:
+    def write(self, leaf: int, hashed: bytes, event: EventFields, opened: bytes | None) -> None:
         """Add a row.
 
         Args:
             leaf: Which leaf it is.
+            hashed: The leaf's hash.
             event: The event.
             opened: JSON of what is personal in it, where that was opened.
         """
         self._rows.append(
             {
                 "leaf": leaf,
+                "leaf_hash": hashed,
                 "position": event.position,
                 "occurred_at": event.occurred_at,
                 "stream": event.stream,
@@ -100,8 +86,10 @@ class UnreadableParquetError(Exception):
     """A file that is no Parquet file, or none of ours."""
 
 
-def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes]]]:
-    """The metadata of an export, and its rows: which leaf each is, and its canonical bytes.
+def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes, bytes]]]:
+    """The metadata of an export, and its rows.
+
+    Of each row, which leaf it is, what it says that the leaf's hash is, and its canonical bytes.
 
     Raises:
         NotExportedError: pyarrow is not installed.
@@ -121,21 +109,60 @@ def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes]]]:
     if metadata is None:
         msg = "the file is no export: it has no proofs in its metadata"
         raise UnreadableParquetError(msg)
+    # Neither columns that nothing is proved of, nor values where an event always has some.
+    if not file.schema_arrow.equals(_schema()):
+        msg = "the file's columns are not those of an export"
+        raise UnreadableParquetError(msg)
 
-    def rows() -> Iterator[tuple[int, bytes]]:
+    def rows() -> Iterator[tuple[int, bytes, bytes]]:
+        place = file.schema_arrow.get_field_index("occurred_at")
         try:
             for batch in file.iter_batches(batch_size=_ROWS_A_GROUP):
-                instants = batch.column("occurred_at").cast(pa.int64()).to_pylist()
-                for row, at in zip(batch.to_pylist(), instants, strict=True):
-                    yield row["leaf"], _canonical(row, at)
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+                # As numbers: Python has no time for each that a column can hold.
+                instants = batch.column(place).cast(pa.int64())
+                counted = batch.set_column(place, pa.field("occurred_at", pa.int64()), instants)
+                for row in counted.to_pylist():
+                    yield row["leaf"], row["leaf_hash"], _canonical(row)
+        except (pa.ArrowException, OSError, ValueError) as error:
             msg = "a row of the file cannot be read"
             raise UnreadableParquetError(msg) from error
 
     return metadata, rows()
 
 
-def _canonical(row: Mapping[str, Any], at: int) -> bytes:  # Any: columns of several types
-    columns: Sequence[str] = StoredEvent.__struct_fields__
-    values = {name: row[name] for name in columns if name not in {"data", "occurred_at"}}
-    return canonical_stored_bytes(StoredEvent(data=row["data"].encode(), occurred_at=at, **values))
+def _schema() -> Any:  # noqa: ANN401 (pyarrow has no types)
+    """The columns; those that every event has are never null."""
+    import pyarrow as pa  # noqa: PLC0415 (as above)
+
+    always = [
+        ("leaf", pa.int64()),
+        ("leaf_hash", pa.binary(32)),
+        ("position", pa.int64()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+        ("stream", pa.string()),
+        ("version", pa.int64()),
+        ("event_id", pa.string()),
+        ("type", pa.string()),
+        ("schema_version", pa.int32()),
+        ("actor", pa.string()),
+        ("correlation_id", pa.string()),
+        ("data", pa.string()),
+    ]
+    sometimes = [
+        ("subject_id", pa.string()),
+        ("causation_id", pa.string()),
+        ("personal", pa.binary()),
+        ("opened", pa.string()),
+    ]
+    return pa.schema(
+        [
+            *(pa.field(name, kind, nullable=False) for name, kind in always),
+            *(pa.field(name, kind) for name, kind in sometimes),
+        ]
+    )
+
+
+def _canonical(row: Mapping[str, Any]) -> bytes:  # Any: columns of several types
+    """The bytes that were hashed, the data as it stands there: its fields are in their order."""
+    values = {name: row[name] for name in EventFields.__struct_fields__ if name != "data"}
+    return _encode(EventFields(data=msgspec.Raw(row["data"].encode()), **values))

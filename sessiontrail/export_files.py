@@ -49,11 +49,11 @@ def _parquet_parts(path: Path) -> Iterator[ExportPart]:
         yield metadata.export
         proofs = iter(metadata.proofs)
         bundle = -1
-        for number, (leaf, canonical) in enumerate(rows, 1):
+        for number, (leaf, stated, canonical) in enumerate(rows, 1):
             while bundle < leaf // BUNDLE_WIDTH and (proof := next(proofs, None)) is not None:
                 bundle = proof.bundle
                 yield proof
-            yield ExportedLeaf(leaf, leaf_hash(canonical), f"row {number}")
+            yield ExportedLeaf(leaf, leaf_hash(canonical), stated, f"row {number}")
         yield from proofs
         yield metadata.end
     except UnreadableParquetError as error:

@@ -35,10 +35,17 @@ from domain.exports import (
     ExportRequest,
     ExportTooLargeError,
     NotExportedError,
+    Selection,
 )
 from domain.ids import UserId
 from domain.transparency import BUNDLE_WIDTH, TileId, TreeDamagedError, TreeHead
-from infra.log_export import bundles_with, entries_of_bundle, opened, record_export
+from infra.log_export import (
+    bundles_with,
+    entries_of_bundle,
+    opened,
+    reading_since,
+    record_export,
+)
 from infra.parquet_export import ParquetWriter
 from infra.sealing import DataKeys
 from infra.verified_log import VerifiedLog, verified_log
@@ -54,12 +61,14 @@ class _Chosen:
 
     Attributes:
         index: Which leaf it is.
+        hashed: The leaf's hash.
         leaf: Its canonical bytes.
         fields: What these say.
         personal: What is personal in it, where that was opened.
     """
 
     index: int
+    hashed: bytes
     leaf: bytes
     fields: EventFields
     personal: Personal | None
@@ -118,9 +127,9 @@ class LogExports:
         """
         beside = _fresh_file_for(path)
         try:
-            events, head = await self._write(beside, request, progress, most)
+            events, head, since = await self._write(beside, request, progress, most)
             sha256 = await asyncio.to_thread(_written, beside)
-            made = ExportedAs(events=events, sha256=sha256, head_size=head.size)
+            made = ExportedAs(events=events, sha256=sha256, head_size=head.size, read_since=since)
             await record_export(self._engine, self._data_keys, request, made, cause)
             _put(beside, path)
         finally:
@@ -133,17 +142,23 @@ class LogExports:
         request: ExportRequest,
         progress: Callable[[int, int], None],
         most: int | None,
-    ) -> tuple[int, TreeHead]:
+    ) -> tuple[int, TreeHead, int]:
         async with verified_log(self._engine) as log:
+            since = await reading_since(log.connection)
             head = await log.newest_head()
+            archived, _ = await log.archived()
             if head is None:
                 msg = "nothing was signed yet: run `sessiontrail sequence`"
                 raise NotExportedError(msg)
             writer = _writer_of(path, request)
             try:
-                writer.begin(ExportHeader(checkpoint=head.note, selection=request.selection))
+                header = ExportHeader(
+                    checkpoint=head.note, selection=request.selection, first_leaf=archived
+                )
+                writer.begin(header)
                 events = bundles = 0
-                async for proof, chosen in _Reading(log, self._data_keys, request, head).bundles():
+                reading = _Reading(log, self._data_keys, request, head)
+                async for proof, chosen in reading.bundles(archived // BUNDLE_WIDTH):
                     events, bundles = events + len(chosen), bundles + 1
                     if most is not None and events > most:
                         msg = f"there are more than {most} such events"
@@ -154,7 +169,7 @@ class LogExports:
             finally:
                 writer.close()
             progress(head.size, head.size)
-        return events, head
+        return events, head, since
 
 
 def _fresh_file_for(path: Path) -> Path:
@@ -200,15 +215,21 @@ class _Reading:
         self._head = head
         self._tiles = _KeptTiles(log)
 
-    async def bundles(self) -> AsyncIterator[tuple[BundleProof, list[_Chosen]]]:
-        archived, _ = await self._log.archived()
-        numbers = bundles_with(
-            self._log.connection, self._request.selection, archived // BUNDLE_WIDTH
-        )
-        async for bundle in numbers:
+    async def bundles(self, archived: int) -> AsyncIterator[tuple[BundleProof, list[_Chosen]]]:
+        async for bundle in self._numbers(archived):
             read = await self._bundle(bundle)
             if read is not None:
                 yield read
+
+    async def _numbers(self, archived: int) -> AsyncIterator[int]:
+        """Which bundles to look into; of everything it is each, whatever the index says."""
+        chosen = self._request.selection
+        if chosen == Selection():
+            for bundle in range(archived, -(-self._head.size // BUNDLE_WIDTH)):
+                yield bundle
+            return
+        async for bundle in bundles_with(self._log.connection, chosen, archived):
+            yield bundle
 
     async def _bundle(self, bundle: int) -> tuple[BundleProof, list[_Chosen]] | None:
         size = self._head.size
@@ -228,12 +249,15 @@ class _Reading:
             proof = prove_bundle(bundle, size, hashes, indices, read)
         except (TreeDamagedError, IndexError) as error:
             raise _not_signed(bundle) from error
-        leaves = [ExportedLeaf(index, hashes[index - first], "") for index in indices]
+        leaves = [
+            ExportedLeaf(index, hashes[index - first], hashes[index - first], "")
+            for index in indices
+        ]
         if check_bundle(proof, size, self._head.root, leaves) is not None:
             raise _not_signed(bundle)
         personal = await self._opened([fields for _, _, fields in found])
         return proof, [
-            _Chosen(index, leaf, fields, personal.get(fields.event_id))
+            _Chosen(index, hashes[index - first], leaf, fields, personal.get(fields.event_id))
             for index, leaf, fields in found
         ]
 
@@ -299,7 +323,9 @@ class _LinesWriter:
 
     def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
         lines = [
-            ExportedEvent(each.index, msgspec.Raw(each.leaf), _opened_part(each) or msgspec.UNSET)
+            ExportedEvent(
+                each.index, each.hashed, msgspec.Raw(each.leaf), _opened_part(each) or msgspec.UNSET
+            )
             for each in events
         ]
         self._file.write(bundle_lines(proof, lines))
@@ -341,7 +367,8 @@ class _ParquetWriter:
         self._proofs.append(proof)
         for each in events:
             part = _opened_part(each)
-            self._writer.write(each.index, each.fields, None if part is None else bytes(part))
+            opened = None if part is None else bytes(part)
+            self._writer.write(each.index, each.hashed, each.fields, opened)
 
     def end(self, footer: ExportFooter) -> None:
         self._metadata = _ENCODER.encode(

@@ -129,7 +129,7 @@ def test_types_and_times_choose(
     [
         (
             lambda lines: [*lines[:9], lines[9].replace(b'"actor":"', b'"actor":"x'), *lines[10:]],
-            "bundle 0",
+            "line 10 is not the event that was signed as leaf 7",
         ),
         (lambda lines: [*lines[:9], *lines[10:]], "line 10 has leaf 8 where leaf 7 is due"),
         (lambda lines: [*lines[:9], lines[9], lines[9], *lines[10:]], "where leaf 8 is due"),
@@ -194,7 +194,11 @@ def test_parquet_holds_the_same_and_is_checked_alike(
         writer.add_key_value_metadata({b"sessiontrail": metadata[b"sessiontrail"]})
     found = verify(audit, changed)
     assert found.returncode == 1
-    assert "bundle 0" in found.stdout
+    assert "row 10 is not the event that was signed as leaf 9" in found.stdout
+    with pq.ParquetWriter(changed, table.drop_columns(["personal"]).schema) as writer:
+        writer.write_table(table.drop_columns(["personal"]))
+        writer.add_key_value_metadata({b"sessiontrail": metadata[b"sessiontrail"]})
+    assert "not those of an export" in verify(audit, changed).stdout
     changed.write_bytes(path.read_bytes()[:-100])
     assert "no Parquet file, or is cut off" in verify(audit, changed).stdout
 
@@ -243,6 +247,17 @@ def test_nothing_is_half_written(audit: Run, exported: Path, owner_conninfo: str
     assert nowhere.returncode == 1
     assert nowhere.stderr.count("\n") == 1
     assert [path.name for path in exported.parent.glob("*jsonl*")] == ["all.jsonl"]
+
+
+def test_a_bundle_that_the_index_lacks_is_not_left_out_in_silence(
+    audit: Run, history: GeneratedHistory, owner_conninfo: str, tmp_path: Path
+) -> None:
+    tamper(owner_conninfo, "DELETE FROM entry_bundles WHERE bundle = 1")
+
+    done = audit("export", "-o", str(tmp_path / "all.jsonl"))
+
+    assert done.returncode == 1
+    assert "the events of bundle 1 are not what was signed" in done.stderr
 
 
 def test_ocsf_is_written_for_a_siem(audit: Run, history: GeneratedHistory, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def prove(leaves: Sequence[bytes], bundle: int, chosen: Sequence[int]) -> Bundle
 
 
 def exported(leaves: Sequence[bytes], chosen: Sequence[int]) -> list[ExportedLeaf]:
-    return [ExportedLeaf(index, leaves[index], f"line {index}") for index in chosen]
+    return [ExportedLeaf(index, leaves[index], leaves[index], f"line {index}") for index in chosen]
 
 
 @given(st.integers(1, SIZE), st.data())
@@ -61,10 +61,23 @@ CHOSEN = (300, 301, 305, 400)
 
 
 @pytest.mark.parametrize("place", range(len(CHOSEN)))
-def test_an_altered_event_does_not_lead_there(place: int) -> None:
+def test_an_altered_event_is_named(place: int) -> None:
     leaves = hashes()
     events = exported(leaves, CHOSEN)
     events[place] = replace(events[place], hashed=leaf_hash(b"another"))
+
+    fault = check_bundle(prove(leaves, 1, CHOSEN), SIZE, root_of(leaves), events)
+
+    leaf = CHOSEN[place]
+    assert fault == f"line {leaf} is not the event that was signed as leaf {leaf}"
+
+
+@pytest.mark.parametrize("place", range(len(CHOSEN)))
+def test_of_an_event_altered_with_its_hash_the_bundle_is_named(place: int) -> None:
+    leaves = hashes()
+    events = exported(leaves, CHOSEN)
+    another = leaf_hash(b"another")
+    events[place] = replace(events[place], hashed=another, stated=another)
 
     fault = check_bundle(prove(leaves, 1, CHOSEN), SIZE, root_of(leaves), events)
 
@@ -72,9 +85,31 @@ def test_an_altered_event_does_not_lead_there(place: int) -> None:
     assert "line 300 to line 400" in fault
 
 
+def test_a_hash_that_alone_was_altered_is_named() -> None:
+    leaves = hashes()
+    events = exported(leaves, CHOSEN)
+    events[2] = replace(events[2], stated=leaf_hash(b"another"))
+
+    fault = check_bundle(prove(leaves, 1, CHOSEN), SIZE, root_of(leaves), events)
+
+    assert fault == "line 305 has another hash than that of its event, which was signed"
+
+
+def test_a_hash_of_another_length_is_malformed() -> None:
+    leaves = hashes()
+    proof = prove(leaves, 1, CHOSEN)
+
+    fault = check_bundle(
+        replace(proof, left=[proof.left[0] + b"x"]), SIZE, root_of(leaves), exported(leaves, CHOSEN)
+    )
+
+    assert fault == "the proof of bundle 1 is malformed: a hash of 33 bytes"
+
+
 def test_a_single_altered_event_is_named() -> None:
     leaves = hashes()
-    events = [ExportedLeaf(300, leaf_hash(b"another"), "line 7")]
+    another = leaf_hash(b"another")
+    events = [ExportedLeaf(300, another, another, "line 7")]
 
     fault = check_bundle(prove(leaves, 1, [300]), SIZE, root_of(leaves), events)
 
@@ -85,7 +120,7 @@ def test_a_missing_event_an_extra_one_and_two_swapped_are_named() -> None:
     leaves = hashes()
     events = exported(leaves, CHOSEN)
     proof, root = prove(leaves, 1, CHOSEN), root_of(leaves)
-    beyond = ExportedLeaf(401, leaves[401], "line 401")
+    beyond = ExportedLeaf(401, leaves[401], leaves[401], "line 401")
 
     missing = check_bundle(proof, SIZE, root, [events[0], *events[2:]])
     extra = check_bundle(proof, SIZE, root, [*events, beyond])
@@ -111,9 +146,10 @@ def test_a_gap_does_not_hide_an_event_of_another_place() -> None:
         assert fault is not None
 
 
-def test_a_bundle_beyond_the_tree_is_refused() -> None:
+@pytest.mark.parametrize("bundle", [9, -1])
+def test_a_bundle_outside_the_tree_is_refused(bundle: int) -> None:
     proof = prove(hashes(), 2, [600])
 
-    fault = check_bundle(replace(proof, bundle=9), SIZE, root_of(hashes()), [])
+    fault = check_bundle(replace(proof, bundle=bundle), SIZE, root_of(hashes()), [])
 
-    assert fault == "bundle 9 lies beyond the signed tree of 700 events"
+    assert fault == f"bundle {bundle} is not in the signed tree of 700 events"
