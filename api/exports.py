@@ -7,8 +7,10 @@ from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.fast import PROBLEMS
+from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.security import Auditor, ServicesIn
+from domain.events.envelope import Cause
 from domain.events.registry import registered_types
 from domain.exports import (
     ExportFormat,
@@ -24,10 +26,10 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 MOST_EVENTS = 10_000
 """Such an export takes a second or two; larger ones are for the command line."""
-_LINES = "application/x-ndjson"
+LINES = "application/x-ndjson"
 # Any: FastAPI's own type for it.
 _EXPORT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {_LINES: {}}, "description": "The export"}
+    200: {"content": {LINES: {}}, "description": "The export"}
 }
 
 
@@ -57,15 +59,23 @@ async def export_events(body: ExportBody, auditor: Auditor, services: ServicesIn
 
     At most 10,000 events; `sessiontrail audit export` has no such bound. Role: auditor.
     """
-    request = _request(body)
+    made = await exported(services, body, auditor.cause_as_staff())
+    return Response(made, media_type=LINES)
+
+
+async def exported(services: Services, body: ExportBody, cause: Cause) -> bytes:
+    """An export that fits into one answer, once it is on record.
+
+    Raises:
+        ProblemError: What is asked for is not right, too much, or not to be had.
+    """
     try:
-        made = await services.exports.export(request, auditor.cause_as_staff(), MOST_EVENTS)
+        return await services.exports.export(_request(body), cause, MOST_EVENTS)
     except ExportTooLargeError as error:
         detail = f"{error}: narrow it, or use sessiontrail audit export"
         raise ProblemError(ProblemKind.TOO_LARGE, detail) from error
     except NotExportedError as error:
         raise ProblemError(ProblemKind.CONFLICT, str(error)) from error
-    return Response(made, media_type=_LINES)
 
 
 def _request(body: ExportBody) -> ExportRequest:

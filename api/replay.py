@@ -67,8 +67,8 @@ async def past_sessions(
     after: After = None,
 ) -> PastSessionList:
     """The sessions as they stood at a moment. Role: auditor."""
-    moment, user_id = _moment("as_of", as_of), _user(user)
-    with _told():
+    moment, user_id = moment_in("as_of", as_of), user_in(user)
+    with told():
         page = await services.past.sessions(
             moment, user_id=user_id, statuses=status, limit=limit, after=after
         )
@@ -92,9 +92,9 @@ async def past_changes(
     after: After = None,
 ) -> ChangeList:
     """What became different of sessions, users and alerts between two moments. Role: auditor."""
-    first, second = _moment("since", since), _moment("until", until)
-    user_id = _user(user)
-    with _told():
+    first, second = moment_in("since", since), moment_in("until", until)
+    user_id = user_in(user)
+    with told():
         page = await services.past.changes(first, second, user_id=user_id, limit=limit, after=after)
     return ChangeList(
         changes=[_change(each) for each in page.changes],
@@ -117,7 +117,7 @@ async def show_history(
 ) -> AuditHistory:
     """Every event of a user, session, family or alert, personal parts sealed. Role: auditor."""
     of = _history_of(user, session, family, alert)
-    with _told():
+    with told():
         return _history(await services.audit_histories.page(of, after=after, limit=limit))
 
 
@@ -126,7 +126,7 @@ async def reveal_history(body: RevealBody, auditor: Auditor, services: ServicesI
     """A page of a history with its personal parts open. It goes on record. Role: auditor."""
     of = _history_of(body.user, body.session, body.family, body.alert)
     reason = cleaned(body.reason)
-    with _told():
+    with told():
         page = await services.audit_histories.revealed(
             of,
             reason=reason,
@@ -138,7 +138,7 @@ async def reveal_history(body: RevealBody, auditor: Auditor, services: ServicesI
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Turn what keeps the past from being read into problems."""
     try:
         yield
@@ -152,14 +152,24 @@ def _told() -> Iterator[None]:
         raise unavailable(str(error)) from error
 
 
-def _moment(where: str, text: str) -> AsOf:
+def moment_in(where: str, text: str) -> AsOf:
+    """A moment as it was asked for.
+
+    Raises:
+        ProblemError: It is none; it names the parameter ``where``.
+    """
     try:
         return parse_as_of(text)
     except InvalidAsOfError as error:
         raise ProblemError(ProblemKind.INVALID_INPUT, f"{where}: {error}") from error
 
 
-def _user(text: str | None) -> UserId | None:
+def user_in(text: str | None) -> UserId | None:
+    """A user's id as it was asked for.
+
+    Raises:
+        ProblemError: It is none.
+    """
     if text is None:
         return None
     parsed = parse_uuid(text)

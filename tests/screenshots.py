@@ -31,6 +31,10 @@ _PAGES = {
     "overview": "/console/overview",
     "rules": "/console/rules",
     "rule": "/console/rules/device-change",
+    "audit": "/console/audit",
+    "audit-diff": "/console/audit/diff",
+    "audit-event": "/console/audit/events/leaf:2",
+    "audit-exports": "/console/audit/exports",
     "account": "/account",
 }
 _ALERTS = {

@@ -39,6 +39,7 @@ from domain.ports import Executed
 from domain.refresh_token import RefreshToken, hash_secret, parse
 from domain.refusals import Refusal
 
+AUDITORS = (Role.AUDITOR, Role.ADMIN)
 _FROM_OURS = {b"same-origin", b"none"}
 _COOKIES = "sessiontrail.console_cookies"
 
@@ -64,6 +65,8 @@ class Visit:
         may_read: Whether they may read what staff reads.
         may_act: Whether they may act on others' sessions and alerts.
         may_configure: Whether they may change the detection policy.
+        may_audit: Whether they may look into the past and the tree.
+        may_export: Whether they may take events out of the log.
         name: What they are called.
     """
 
@@ -83,6 +86,16 @@ class Visit:
     def may_configure(self) -> bool:
         """See the attributes."""
         return self.has(Role.ADMIN)
+
+    @property
+    def may_audit(self) -> bool:
+        """See the attributes."""
+        return self.has(*AUDITORS)
+
+    @property
+    def may_export(self) -> bool:
+        """See the attributes."""
+        return self.has(Role.AUDITOR)
 
     @property
     def name(self) -> str:
@@ -219,3 +232,5 @@ def visit_of(*roles: Role) -> Callable[[Visit], Awaitable[Visit]]:
 ReaderVisit = Annotated[Visit, Depends(visit_of(*READERS))]
 ActorVisit = Annotated[Visit, Depends(visit_of(Role.ANALYST, Role.ADMIN))]
 AdminVisit = Annotated[Visit, Depends(visit_of(Role.ADMIN))]
+AuditVisit = Annotated[Visit, Depends(visit_of(*AUDITORS))]
+ExportVisit = Annotated[Visit, Depends(visit_of(Role.AUDITOR))]

@@ -130,7 +130,7 @@ async def _people(store: Store) -> dict[str, str]:
     try:
         for person in (*PEOPLE, _ANALYST):
             user_id = UserId(new_uuid())
-            roles = (Role.ADMIN, Role.ANALYST) if person is _ANALYST else ()
+            roles = (Role.ADMIN, Role.ANALYST, Role.AUDITOR) if person is _ANALYST else ()
             command = RegisterUser(origin=UserOrigin.LOCAL, username=person.username, roles=roles)
             hashed = await hashing.hash(person.password)
             added = await store.users.register(user_id, command, hashed, operator_cause())

@@ -83,11 +83,31 @@ function listen() {
 }
 if (live) listen();
 
+// ------------------------------------------------------------------------------ time travel
+
+const slider = document.querySelector("[data-slider]");
+
+function link(field) {
+  const toText = () => {
+    field.value = new Date(slider.value * 1000).toISOString().replace(".000Z", "Z");
+    slider.setAttribute("aria-valuetext", field.value);
+  };
+  slider.closest("[hidden]").hidden = false;
+  slider.addEventListener("input", toText);
+  field.addEventListener("input", () => {
+    const at = Date.parse(field.value);
+    if (Number.isNaN(at)) return;
+    slider.value = at / 1000;
+    slider.setAttribute("aria-valuetext", field.value);
+  });
+}
+if (slider) link(document.getElementById(slider.dataset.slider));
+
 // -------------------------------------------------------------------------------------- keys
 
 const help = document.getElementById("keys");
 const KEPT = "sessiontrail-keys";
-const PLACES = { a: "/console/alerts", p: "/console/people", o: "/console/overview", u: "/console/rules", d: "/account" };
+const PLACES = { a: "/console/alerts", p: "/console/people", o: "/console/overview", u: "/console/rules", t: "/console/audit", d: "/account" };
 let going = false;
 
 function keysAreOn() {

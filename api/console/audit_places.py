@@ -1,0 +1,65 @@
+"""Places in the log as the audit pages walk them: which leaf was the last at a moment."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from api.ports import Services
+from audit.tree_ports import TreeReader
+from domain.as_of import AsOf, AtInstant, AtLeaf
+from domain.events.canonical import microseconds
+from domain.transparency import TreeHead
+
+
+@dataclass(frozen=True, slots=True)
+class NewestHead:
+    """The newest signed head.
+
+    Attributes:
+        head: The head.
+        signed_until: When the last event under it happened; None where it is archived.
+    """
+
+    head: TreeHead
+    signed_until: datetime | None
+
+
+async def newest_head(services: Services) -> NewestHead | None:
+    """The newest signed head; None where nothing was ever signed."""
+    head = await services.tree.newest_head()
+    if head is None or head.size == 0:
+        return None
+    return NewestHead(head, await happened_at(services.tree, head.size - 1))
+
+
+async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
+    """Which leaf is the last at a moment; None where there is none.
+
+    Of an instant it is found by halves. The log's order is that of transactions, so among events
+    of the same blink it may be the one beside.
+
+    Args:
+        tree: The stored tree.
+        moment: The moment.
+        size: Of the newest tree.
+    """
+    if isinstance(moment, AtLeaf):
+        return moment.leaf if moment.leaf < size else None
+    if not isinstance(moment, AtInstant):
+        return await tree.leaf_at(moment.position)
+    at = microseconds(moment.at)
+    first, end = 0, size
+    while first < end:
+        middle = (first + end) // 2
+        found = await tree.entries(middle, 1)
+        # What is archived is the beginning of the log.
+        if not found or found[0].occurred_at <= at:
+            first = middle + 1
+        else:
+            end = middle
+    return first - 1 if first else None
+
+
+async def happened_at(tree: TreeReader, leaf: int) -> datetime | None:
+    """When a leaf's event happened; None where it is not in the database."""
+    found = await tree.entries(leaf, 1)
+    return datetime.fromtimestamp(found[0].occurred_at / 1_000_000, UTC) if found else None
