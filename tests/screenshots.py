@@ -33,7 +33,6 @@ _PAGES = {
     "rule": "/console/rules/device-change",
     "audit": "/console/audit",
     "audit-diff": "/console/audit/diff",
-    "audit-event": "/console/audit/events/leaf:2",
     "audit-exports": "/console/audit/exports",
     "account": "/account",
 }
