@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,6 +32,23 @@ SELECT stream, min(version), max(version), count(*)
  GROUP BY stream
 HAVING max(version) - min(version) + 1 <> count(*) OR (min(version) <> 1 AND NOT %s)
  ORDER BY min(position) LIMIT 100
+"""
+
+
+_FROM_THE_FUTURE = """
+SELECT position, stream, version FROM events
+ WHERE transaction_id >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY position LIMIT 100
+"""
+_KEYS_GONE = """
+SELECT u.user_id FROM users u
+ WHERE u.erased_at IS NULL
+   AND NOT EXISTS (SELECT FROM data_keys k WHERE k.subject_id = u.user_id)
+ ORDER BY u.user_id LIMIT 100
+"""
+_OLDEST = """
+SELECT min(occurred_at) FROM events
+ WHERE transaction_id >= %s::text::xid8 AND (transaction_id, position) > (%s::text::xid8, %s)
+   AND isfinite(occurred_at)
 """
 
 
@@ -84,6 +102,28 @@ class VerifiedLog:
         cursor = await self.connection.execute(_COUNT, (xid, xid, place[1]), binary=True)
         record = await cursor.fetchone()
         return record[0] if record else 0
+
+    async def oldest_after(self, place: LogPlace) -> datetime | None:
+        """When the oldest event behind a place happened; None where there is none."""
+        xid = str(place[0])
+        cursor = await self.connection.execute(_OLDEST, (xid, xid, place[1]), binary=True)
+        record = await cursor.fetchone()
+        return record[0] if record else None
+
+    async def impossible(self) -> list[str]:
+        """What no service of ours leaves, and no leaf tells of."""
+        cursor = await self.connection.execute(_FROM_THE_FUTURE, binary=True)
+        events = [
+            f"event {position} ({stream} version {version}) names a transaction that was not yet:"
+            " whoever reads the log in order never comes to it"
+            for position, stream, version in await cursor.fetchall()
+        ]
+        cursor = await self.connection.execute(_KEYS_GONE, binary=True)
+        keys = [
+            f"the data key of user {user_id} is gone, and the log has no erasure of them"
+            for (user_id,) in await cursor.fetchall()
+        ]
+        return events + keys
 
     async def broken_streams(self) -> list[str]:
         """What is wrong with the versions of streams that no projection is made of."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,10 +30,12 @@ class Verified:
 
     Attributes:
         covered: What it looked at.
+        unsigned_since: When the oldest event that no head covers happened; None where all are.
         findings: Whatever is not as it was signed; none if all is well.
     """
 
     covered: Covered
+    unsigned_since: datetime | None
     findings: list[Finding]
 
 
@@ -59,15 +62,20 @@ async def verify_store(
         async with verified_log(engine) as log:
             verification = LogVerification(log, verifier, saved)
             findings = verification.findings
-            covered = Covered(0, 0, 0)
+            covered, unsigned_since = Covered(0, 0, 0), None
             try:
                 covered = await verification.run(progress)
-                others = [*await log.broken_streams(), *await altered_snapshots(log.connection)]
+                unsigned_since = await log.oldest_after(await log.sequenced())
+                others = [
+                    *await log.broken_streams(),
+                    *await log.impossible(),
+                    *await altered_snapshots(log.connection),
+                ]
             except AlteredHistoryError as error:
                 others = [str(error)]
     with show("tables") as progress:
         others += await _differences(engine, data_keys, progress)
-    return Verified(covered, [*findings, *map(Finding, others)])
+    return Verified(covered, unsigned_since, [*findings, *map(Finding, others)])
 
 
 async def _differences(engine: AsyncEngine, data_keys: DataKeys, progress: Progress) -> list[str]:

@@ -105,6 +105,16 @@ def test_where_nothing_was_signed_nothing_is_proved(
     assert "nothing was signed yet" in done.stderr
 
 
+@pytest.mark.usefixtures("history")
+def test_it_says_when_no_head_from_outside_was_compared(audit: Run, data_folder: Path) -> None:
+    (data_folder / "tree" / "checkpoint").unlink()
+
+    done = audit("verify")
+
+    assert done.returncode == 0, done.stderr
+    assert "No head from outside the database was compared" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -344,6 +344,19 @@ async def test_an_inserted_event_is_found_and_named(tampering: Tampering) -> Non
     assert re.search(rf"event {inserted} \(.*was inserted before leaf {MIDDLE + 1}:", found), found
 
 
+async def test_an_event_that_no_reader_comes_to_is_found(tampering: Tampering) -> None:
+    ((hidden,),) = tampering.sql(
+        "INSERT INTO events (transaction_id, stream, version, event_id, type, schema_version,"
+        " occurred_at, actor, correlation_id, data)"
+        " VALUES ('9000000000000', 'key-x', 1, gen_random_uuid(), 'SigningKeyCreated', 1, now(),"
+        " 'system', gen_random_uuid(), '{}') RETURNING position"
+    )
+
+    found = await tampering.findings()
+
+    assert f"event {hidden} (key-x version 1) names a transaction that was not yet" in found
+
+
 async def test_a_database_set_back_to_a_backup_is_found(
     postgres: RunningPostgres, store: Store
 ) -> None:
@@ -418,6 +431,7 @@ _ROOT = f"UPDATE tree_heads SET root = {_FLIPPED.format('root')}"
         ("UPDATE entry_bundles SET latest_at = 'epoch' WHERE bundle = 1", "entry bundle 1"),
         ("UPDATE sessions SET generation = generation + 1", "generation"),
         ("UPDATE users SET roles = '{admin}'", "roles"),
+        ("DELETE FROM data_keys", "is gone, and the log has no erasure of them"),
         ("UPDATE snapshot_chunks SET states = states || states", "snapshot"),
     ],
     ids=lambda value: value[-40:],
