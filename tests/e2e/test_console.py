@@ -113,6 +113,7 @@ def test_all_of_it_by_keyboard_alone(
     page = opened()
     keys = page.keyboard
     page.goto(f"{shared_service.url}/console/alerts?user={victim.session['user_id']}")
+    expect(page.get_by_label("User name")).to_be_focused()
     keys.type(analyst.username)
     keys.press("Tab")
     keys.type(analyst.password)

@@ -131,6 +131,7 @@ def collected() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("collected")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of that socket
 @pytest.mark.parametrize(
     "wrong",
     [
