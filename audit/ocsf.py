@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from domain.events.canonical import EventFields
 from domain.events.personal import Personal
-from domain.exports import EventFields
 
 VERSION = "1.5.0"
 

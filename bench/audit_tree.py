@@ -25,7 +25,7 @@ from bench.dataset import make_history
 from bench.environment import Bench, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, run_load
-from bench.measures import CONCURRENCY, Say
+from bench.measures import CONCURRENCY, Say, median_pair
 from infra.tree_files import TreeFolder
 from infra.tree_growth import SequencerTurns
 from infra.tree_metrics import SequencerMetrics
@@ -103,8 +103,8 @@ def _keeping_up(on: Bench, say: Say) -> list[Figure]:
             behind = max(behind, *lags)
     rates = [(with_.per_second, without.per_second) for with_, without in _pairs(beside, alone)]
     p99s = [(with_.p99_ms, without.p99_ms) for with_, without in _pairs(beside, alone)]
-    rate, bare_rate = _median_pair(rates)
-    p99, bare_p99 = _median_pair(p99s)
+    rate, bare_rate = median_pair(rates)
+    p99, bare_p99 = median_pair(p99s)
     return [
         Figure("refresh beside the sequencer", rate, "1/s", bare_rate, 0.95, at_least=True),
         Figure("refresh p99 beside the sequencer", p99, "ms", bare_p99, 1.25, at_least=False),
@@ -114,10 +114,6 @@ def _keeping_up(on: Bench, say: Say) -> list[Figure]:
 
 def _pairs(beside: list[Load], alone: list[Load]) -> list[tuple[Load, Load]]:
     return list(zip(beside, alone, strict=True))
-
-
-def _median_pair(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    return sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def refusal_figures(on: Bench, say: Say) -> list[Figure]:
             health = run_load("healthz", serving.port, 2, ["-"] * CONCURRENCY)
             refused = run_load("forged", serving.port, 2, forged)
             pairs.append((refused.per_second, health.per_second))
-    refused_rate, health_rate = _median_pair(pairs)
+    refused_rate, health_rate = median_pair(pairs)
     return [Figure("forged token refused", refused_rate, "1/s", health_rate, 0.9, at_least=True)]
 
 
@@ -84,7 +84,7 @@ def _forge(token: str) -> str:
     return token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
 
 
-def _median_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def median_pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The pair with the median ratio."""
     return sorted(pairs, key=lambda pair: pair[0] / pair[1])[len(pairs) // 2]
 
@@ -111,8 +111,8 @@ def login_figures(on: Bench, say: Say) -> list[Figure]:
             logins = start_load("login", serving.port, _SECONDS + 1, bodies, _LOGIN_CLIENTS)
             beside.append(_refresh_p99(on, serving))
             finish_load(logins)
-    rate, bare_rate = _median_pair(pairs)
-    slowed, quiet = _median_pair(list(zip(beside, alone, strict=True)))
+    rate, bare_rate = median_pair(pairs)
+    slowed, quiet = median_pair(list(zip(beside, alone, strict=True)))
     return [
         Figure("sign-in", rate, "1/s", bare_rate, 0.9, at_least=True),
         Figure("refresh p99 beside sign-ins", slowed, "ms", quiet, 3, at_least=False),
@@ -157,7 +157,7 @@ def _generation_figures(on: Bench, long_lived: list[str], say: Say) -> list[Figu
             young = run_load("refresh", serving.port, 3, new)
             aged = run_load("refresh", serving.port, 3, old)
             pairs.append((aged.per_second, young.per_second))
-    aged_rate, young_rate = _median_pair(pairs)
+    aged_rate, young_rate = median_pair(pairs)
     return [
         Figure("refresh at generation 50,000", aged_rate, "1/s", young_rate, 0.95, at_least=True)
     ]

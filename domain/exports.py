@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from domain.events.canonical import microseconds
+from domain.events.canonical import EventFields, microseconds
 from domain.ids import UserId
 
 
@@ -35,7 +35,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user_id: UserId | None = None
     types: tuple[str, ...] = ()
 
-    def holds(self, event: "EventFields") -> bool:
+    def holds(self, event: EventFields) -> bool:
         """Whether an event is one of them."""
         if self.user_id is not None and event.subject_id != self.user_id:
             return False
@@ -74,30 +74,6 @@ class ExportedAs(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     head_size: int
     read_since: int
-
-
-class EventFields(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """An event as its canonical bytes have it.
-
-    Attributes:
-        data: JSON.
-        occurred_at: Microseconds since 1970 UTC.
-        personal: The sealed box.
-    """
-
-    actor: str
-    causation_id: str | None
-    correlation_id: str
-    data: msgspec.Raw
-    event_id: str
-    occurred_at: int
-    personal: bytes | None
-    position: int
-    schema_version: int
-    stream: str
-    subject_id: str | None
-    type: str
-    version: int
 
 
 class ExportTooLargeError(Exception):

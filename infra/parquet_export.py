@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from domain.exports import EventFields, NotExportedError
+from domain.events.canonical import EventFields
+from domain.exports import NotExportedError
 
 METADATA = b"sessiontrail"
 """The key of what proves the rows."""

@@ -26,10 +26,10 @@ from audit.exports import (
 from audit.merkle import leaf_hash
 from audit.ocsf import ocsf_event
 from audit.tree_reading import node_reader
+from domain.events.canonical import EventFields
 from domain.events.envelope import Cause
 from domain.events.personal import Personal, Sealed
 from domain.exports import (
-    EventFields,
     ExportedAs,
     ExportFormat,
     ExportRequest,

@@ -108,7 +108,7 @@ def canonical_stored_bytes(event: StoredEvent) -> bytes:
     PostgreSQL prints it: no event of ours has those bytes, and nobody who hashes rows is stopped.
     """
     return _encode_stored(
-        _Envelope(
+        EventFields(
             event.actor,
             event.causation_id,
             event.correlation_id,
@@ -162,8 +162,14 @@ def _serialise(value: JsonValue) -> str:
             raise ValueError(msg)
 
 
-class _Envelope(msgspec.Struct, frozen=True, gc=False):
-    """``StoredEvent`` with its data as it is to be written."""
+class EventFields(msgspec.Struct, frozen=True, gc=False):
+    """An event as its canonical bytes have it, in their order.
+
+    Attributes:
+        data: JSON.
+        occurred_at: Microseconds since 1970 UTC.
+        personal: The sealed box.
+    """
 
     actor: str
     causation_id: str | None

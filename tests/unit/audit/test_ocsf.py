@@ -7,8 +7,8 @@ import pytest
 
 from audit.ocsf import ocsf_event
 from domain.client import ClientContext
+from domain.events.canonical import EventFields
 from domain.events.personal import Personal
-from domain.exports import EventFields
 from tests.unit.domain.golden import FOLDER
 
 # Of the published schema: what these classes require, and which values their enums have.
