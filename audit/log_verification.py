@@ -8,6 +8,7 @@ is believed but for what a signature covers.
 import copy
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -61,11 +62,13 @@ class Covered(NamedTuple):
         leaves: Events under the newest signed head.
         archived: Of these, how many are in archives: only their hashes were looked at.
         beyond: Events that are newer than that head.
+        unsigned_since: When the oldest of those happened; None where there are none.
     """
 
     leaves: int
     archived: int
     beyond: int
+    unsigned_since: datetime | None
 
 
 class StoredLog(TileReader, Protocol):
@@ -91,8 +94,8 @@ class StoredLog(TileReader, Protocol):
         """The first leaf that is not in an archive, and the place of the one before it."""
         ...
 
-    async def count_after(self, place: LogPlace) -> int:
-        """How many events are behind a place."""
+    async def beyond(self, place: LogPlace) -> tuple[int, datetime | None]:
+        """How many events are behind a place, and when the oldest of them happened."""
         ...
 
 
@@ -152,10 +155,10 @@ class LogVerification:
                 await self._check_tiles()
                 progress(self._tree.size, size)
         await self._check_tiles()
-        beyond = await self._check_end(size)
+        beyond, unsigned_since = await self._check_end(size)
         self._tell_faults()
         progress(size, size)
-        return Covered(size, min(archived, size), beyond)
+        return Covered(size, min(archived, size), beyond, unsigned_since)
 
     # ------------------------------------------------------------------ heads
 
@@ -263,8 +266,8 @@ class LogVerification:
             if stored.get(tile, b"")[: len(hashes)] != hashes:
                 self._find(f"tile {tile.number} of level {tile.level} was altered or is missing")
 
-    async def _check_end(self, size: int) -> int:
-        """Look at what should be the end of the tree; returns how many events are behind it."""
+    async def _check_end(self, size: int) -> tuple[int, datetime | None]:
+        """Look at what should be the end of the tree; returns what ``StoredLog.beyond`` does."""
         sequenced = await self._log.sequenced()
         if self._events.in_step and size and sequenced != self._events.place:
             self._find("the sequencer's checkpoint does not stand at the tree's last leaf")
@@ -274,7 +277,7 @@ class LogVerification:
         )
         for tile in sorted(longer):
             self._find(f"tile {tile.number} of level {tile.level} lies beyond the signed tree")
-        return await self._log.count_after(sequenced)
+        return await self._log.beyond(sequenced)
 
     def _find(self, what: str, leaf: int | None = None) -> None:
         self.findings.append(Finding(what, leaf))

@@ -18,10 +18,6 @@ SELECT bundle, transaction_id::text::bigint, position, earliest_at, latest_at
   FROM entry_bundles WHERE bundle >= %s ORDER BY bundle LIMIT %s
 """
 _HEADS = "SELECT size, root, note FROM tree_heads WHERE size > %s ORDER BY size LIMIT %s"
-_COUNT = """
-SELECT count(*) FROM events
- WHERE transaction_id >= %s::text::xid8 AND (transaction_id, position) > (%s::text::xid8, %s)
-"""
 # Streams that no projection folds: their versions are looked at here. Of archived ones a beginning
 # may be gone.
 _BROKEN_STREAMS = """
@@ -45,10 +41,9 @@ SELECT u.user_id FROM users u
    AND NOT EXISTS (SELECT FROM data_keys k WHERE k.subject_id = u.user_id)
  ORDER BY u.user_id LIMIT 100
 """
-_OLDEST = """
-SELECT min(occurred_at) FROM events
+_BEYOND = """
+SELECT count(*), min(occurred_at) FILTER (WHERE isfinite(occurred_at)) FROM events
  WHERE transaction_id >= %s::text::xid8 AND (transaction_id, position) > (%s::text::xid8, %s)
-   AND isfinite(occurred_at)
 """
 
 
@@ -96,19 +91,12 @@ class VerifiedLog:
             return 0, (0, 0)
         return archive.end_leaf, (archive.transaction_id, archive.position)
 
-    async def count_after(self, place: LogPlace) -> int:
-        """See ``StoredLog.count_after``."""
+    async def beyond(self, place: LogPlace) -> tuple[int, datetime | None]:
+        """See ``StoredLog.beyond``."""
         xid = str(place[0])
-        cursor = await self.connection.execute(_COUNT, (xid, xid, place[1]), binary=True)
-        record = await cursor.fetchone()
-        return record[0] if record else 0
-
-    async def oldest_after(self, place: LogPlace) -> datetime | None:
-        """When the oldest event behind a place happened; None where there is none."""
-        xid = str(place[0])
-        cursor = await self.connection.execute(_OLDEST, (xid, xid, place[1]), binary=True)
-        record = await cursor.fetchone()
-        return record[0] if record else None
+        cursor = await self.connection.execute(_BEYOND, (xid, xid, place[1]), binary=True)
+        count, oldest = await cursor.fetchone() or (0, None)
+        return count, oldest
 
     async def impossible(self) -> list[str]:
         """What no service of ours leaves, and no leaf tells of."""

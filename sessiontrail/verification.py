@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -30,12 +29,10 @@ class Verified:
 
     Attributes:
         covered: What it looked at.
-        unsigned_since: When the oldest event that no head covers happened; None where all are.
         findings: Whatever is not as it was signed; none if all is well.
     """
 
     covered: Covered
-    unsigned_since: datetime | None
     findings: list[Finding]
 
 
@@ -62,10 +59,9 @@ async def verify_store(
         async with verified_log(engine) as log:
             verification = LogVerification(log, verifier, saved)
             findings = verification.findings
-            covered, unsigned_since = Covered(0, 0, 0), None
+            covered = Covered(0, 0, 0, None)
             try:
                 covered = await verification.run(progress)
-                unsigned_since = await log.oldest_after(await log.sequenced())
                 others = [
                     *await log.broken_streams(),
                     *await log.impossible(),
@@ -75,7 +71,7 @@ async def verify_store(
                 others = [str(error)]
     with show("tables") as progress:
         others += await _differences(engine, data_keys, progress)
-    return Verified(covered, unsigned_since, [*findings, *map(Finding, others)])
+    return Verified(covered, [*findings, *map(Finding, others)])
 
 
 async def _differences(engine: AsyncEngine, data_keys: DataKeys, progress: Progress) -> list[str]:

@@ -55,8 +55,8 @@ def verify(
     say(f"{covered.leaves:,} events are as they were signed; the tables are their fold.")
     if covered.archived:
         say(f"Of {covered.archived:,} in archives the hashes are whole; restore one to check it.")
-    if verified.unsigned_since is not None:
-        since = verified.unsigned_since.isoformat(timespec="seconds")
+    if covered.unsigned_since is not None:
+        since = covered.unsigned_since.isoformat(timespec="seconds")
         say(f"{covered.beyond:,} newer events, since {since}, are not under a signed head yet.")
     if not saved:
         say(

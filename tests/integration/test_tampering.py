@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from audit.checkpoints import open_checkpoint, signed_checkpoint
-from audit.log_verification import SavedHead
+from audit.log_verification import Covered, SavedHead
 from audit.merkle import leaf_hash
 from audit.signed_notes import Signer
 from audit.tiles import GrowingTiles
@@ -175,7 +175,7 @@ async def test_an_untouched_log_verifies_clean(tampering: Tampering, store: Stor
     verified = await tampering.verify(store.newest, store.older)
 
     assert verified.findings == []
-    assert verified.covered == (store.newest.checkpoint.size, 0, 0)
+    assert verified.covered == Covered(store.newest.checkpoint.size, 0, 0, None)
     assert verified.covered.leaves > 600
 
 
