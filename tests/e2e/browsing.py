@@ -8,11 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    sync_playwright,
+)
 
-from tests.e2e.accounts import Account
+from tests.e2e.accounts import Account, add_user
+from tests.e2e.clients import Device
+from tests.e2e.service import RunningService
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -25,6 +36,8 @@ FLAGS = [
     "--disable-sync",
 ]
 MAX_PAGE_BYTES = 100_000
+Opened = Callable[..., Page]
+"""Opens a page in a browser profile of its own; takes Playwright's settings of a context."""
 _P = ParamSpec("_P")
 _ResultT = TypeVar("_ResultT")
 _AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -86,6 +99,41 @@ class Watch:
         length = response.headers.get("content-length")
         if length is not None and int(length) > MAX_PAGE_BYTES:
             self.too_large.append(f"{response.url}: {length}")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with chromium_running() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(chromium: Browser, shared_service: RunningService) -> Iterator[Opened]:
+    """Opens pages of the module's service; at the end nothing bad was seen in any."""
+    contexts: list[BrowserContext] = []
+    watch = Watch(shared_service.url)
+
+    def open_page(**settings: object) -> Page:
+        context = chromium.new_context(**settings)  # type: ignore[arg-type]  # Playwright's own names
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+        watch.over(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    watch.assert_quiet()
+
+
+@pytest.fixture
+def victim(shared_service: RunningService, http: httpx.Client) -> Device:
+    """A user who is signed in on a device."""
+    account = beside(add_user, shared_service)
+    device = Device(shared_service.url, http)
+    assert device.login(account.username, account.password).status_code == 200
+    return device
 
 
 def sign_in(page: Page, url: str, account: Account, following: str = "/console/alerts") -> None:

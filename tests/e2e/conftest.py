@@ -10,8 +10,10 @@ import pytest
 
 from infra.embedded_postgres import RunningPostgres
 from tests.e2e.audited import audit, data_folder, history, run  # noqa: F401 (fixtures)
+from tests.e2e.browsing import chromium, opened, victim  # noqa: F401 (fixtures)
 from tests.e2e.clients import Device
 from tests.e2e.service import RunningService, service, start
+from tests.e2e.visiting import visitor  # noqa: F401 (fixtures)
 
 _numbers = itertools.count(1)
 

@@ -1,10 +1,10 @@
 """The console in a real browser: by mouse, by keyboard, without scripts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, expect
 
 from domain.alert import Alert
 from domain.detection import Severity
@@ -13,53 +13,16 @@ from domain.ids import FamilyId, UserId
 from tests.alerts import raised
 from tests.e2e.accounts import Account, add_user
 from tests.e2e.alerts import raise_alert
-from tests.e2e.browsing import Watch, beside, chromium_running, needs_chromium, sign_in, violations
+from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in, violations
 from tests.e2e.clients import Device, assert_no_secret_in
 from tests.e2e.service import RunningService
 
 pytestmark = needs_chromium
 
-Opened = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with chromium_running() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(chromium: Browser, shared_service: RunningService) -> Iterator[Opened]:
-    """Opens pages in browser profiles of their own; at the end nothing bad was seen in any."""
-    contexts: list[BrowserContext] = []
-    watch = Watch(shared_service.url)
-
-    def open_page(**settings: object) -> Page:
-        context = chromium.new_context(**settings)  # type: ignore[arg-type]  # Playwright's own names
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        page = context.new_page()
-        watch.over(page)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    watch.assert_quiet()
-
 
 @pytest.fixture
 def analyst(shared_service: RunningService) -> Account:
     return beside(add_user, shared_service, roles=(Role.ANALYST,))
-
-
-@pytest.fixture
-def victim(shared_service: RunningService, device: Callable[..., Device]) -> Device:
-    """A user who is signed in on a device."""
-    account = beside(add_user, shared_service)
-    signed_in = device()
-    assert signed_in.login(account.username, account.password).status_code == 200
-    return signed_in
 
 
 def alert_about(

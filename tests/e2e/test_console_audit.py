@@ -4,34 +4,32 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from audit.signed_notes import parse_verifier
 from audit.tlog_proofs import parse_proof
 from domain.events.users import Role
 from tests.e2e.accounts import Account, add_user
-from tests.e2e.browsing import Watch, beside, chromium_running, needs_chromium, sign_in, violations
+from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in, violations
 from tests.e2e.clients import Device, assert_no_secret_in
 from tests.e2e.conftest import GENEROUS
 from tests.e2e.service import RunningService, command, service
-from tests.e2e.test_console_security import Visitor
 from tests.e2e.test_transparency import covering, public_key
+from tests.e2e.visiting import Visitors
 
 pytestmark = needs_chromium
 
-Opened = Callable[..., Page]
 AUDIT = "/console/audit"
 PATHS = [AUDIT, f"{AUDIT}/diff", f"{AUDIT}/events/leaf:2", f"{AUDIT}/exports"]
 
 
 @pytest.fixture(scope="module")
-def logged(
+def shared_service(
     module_conninfo: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
-    """A service whose log is signed as it grows."""
+    """In place of the plain one: a service whose log is signed as it grows."""
     folder = tmp_path_factory.mktemp("data")
     settings = GENEROUS | {
         "SESSIONTRAIL_SEQUENCER": "true",
@@ -43,55 +41,20 @@ def logged(
         yield running
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with chromium_running() as browser:
-        yield browser
+@pytest.fixture
+def auditor(shared_service: RunningService) -> Account:
+    return beside(add_user, shared_service, roles=(Role.AUDITOR,))
 
 
 @pytest.fixture
-def opened(chromium: Browser, logged: RunningService) -> Iterator[Opened]:
-    """Opens pages in browser profiles of their own; at the end nothing bad was seen in any."""
-    contexts: list[BrowserContext] = []
-    watch = Watch(logged.url)
-
-    def open_page(**settings: object) -> Page:
-        context = chromium.new_context(**settings)  # type: ignore[arg-type]  # Playwright's own names
-        context.set_default_timeout(20_000)
-        contexts.append(context)
-        page = context.new_page()
-        watch.over(page)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    watch.assert_quiet()
-
-
-@pytest.fixture
-def auditor(logged: RunningService) -> Account:
-    return beside(add_user, logged, roles=(Role.AUDITOR,))
-
-
-@pytest.fixture
-def victim(logged: RunningService, http: httpx.Client) -> Device:
-    """A user who is signed in on a device."""
-    account = beside(add_user, logged)
-    device = Device(logged.url, http)
-    assert device.login(account.username, account.password).status_code == 200
-    return device
-
-
-@pytest.fixture
-def all_signed(logged: RunningService, module_conninfo: str) -> Callable[[], None]:
+def all_signed(shared_service: RunningService, module_conninfo: str) -> Callable[[], None]:
     """Waits until every event that there is now is under a signed head."""
 
     def wait() -> None:
         with psycopg.connect(module_conninfo) as connection:
             found = connection.execute("SELECT count(*) FROM events").fetchone()
         assert found is not None
-        covering(logged, found[0])
+        covering(shared_service, found[0])
 
     return wait
 
@@ -117,13 +80,13 @@ def line_of(page: Page, victim: Device) -> Locator:
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
 def test_an_auditor_travels_to_before_and_after_a_revocation(
-    logged: RunningService, opened: Opened, victim: Device, *, scripts: bool
+    shared_service: RunningService, opened: Opened, victim: Device, *, scripts: bool
 ) -> None:
     page = opened(java_script_enabled=scripts)
-    admin = beside(add_user, logged, roles=(Role.ADMIN,))
+    admin = beside(add_user, shared_service, roles=(Role.ADMIN,))
     before = now()
-    sign_in(page, logged.url, admin)
-    revoke_in(page, logged.url, victim)
+    sign_in(page, shared_service.url, admin)
+    revoke_in(page, shared_service.url, victim)
     after = now()
 
     page.get_by_role("link", name="Audit", exact=True).click()
@@ -134,18 +97,18 @@ def test_an_auditor_travels_to_before_and_after_a_revocation(
     expect(line_of(page, victim).get_by_text("ended by the security team")).to_be_visible()
 
     address = f"since={before}&until={after}&user={victim.session['user_id']}".replace("+", "%2B")
-    page.goto(f"{logged.url}{AUDIT}/diff?{address}")
+    page.goto(f"{shared_service.url}{AUDIT}/diff?{address}")
     changed = line_of(page, victim)
     expect(changed.get_by_text("Session changed")).to_be_visible()
     expect(changed.get_by_text("ended", exact=True)).to_be_visible()
 
 
 def test_the_slider_writes_the_moment_and_is_not_there_without_scripts(
-    logged: RunningService, opened: Opened, auditor: Account
+    shared_service: RunningService, opened: Opened, auditor: Account
 ) -> None:
     page, plain = opened(), opened(java_script_enabled=False)
     for each in (page, plain):
-        sign_in(each, logged.url, auditor, AUDIT)
+        sign_in(each, shared_service.url, auditor, AUDIT)
     moment = page.get_by_label("Moment")
     written = moment.input_value()
 
@@ -159,11 +122,11 @@ def test_the_slider_writes_the_moment_and_is_not_there_without_scripts(
 
 
 def test_events_are_walked_and_proved(
-    logged: RunningService, opened: Opened, auditor: Account, all_signed: Callable[[], None]
+    shared_service: RunningService, opened: Opened, auditor: Account, all_signed: Callable[[], None]
 ) -> None:
     all_signed()
     page = opened()
-    sign_in(page, logged.url, auditor, f"{AUDIT}?as_of=leaf:1")
+    sign_in(page, shared_service.url, auditor, f"{AUDIT}?as_of=leaf:1")
 
     page.get_by_role("link", name="One event on").click()
     page.get_by_role("link", name="One event on").click()
@@ -177,23 +140,23 @@ def test_events_are_walked_and_proved(
     expect(page.get_by_text("Yes. These bytes")).to_be_visible()
     proof = parse_proof(page.get_by_label("The proof, to copy").input_value())
     assert proof.index == 2
-    assert parse_verifier(public_key(logged)).name in proof.note
-    page.goto(f"{logged.url}{AUDIT}/events/leaf:99999999")
+    assert parse_verifier(public_key(shared_service)).name in proof.note
+    page.goto(f"{shared_service.url}{AUDIT}/events/leaf:99999999")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
 
 
 def test_an_instant_leads_to_the_last_event_before_it(
-    logged: RunningService, opened: Opened, auditor: Account, all_signed: Callable[[], None]
+    shared_service: RunningService, opened: Opened, auditor: Account, all_signed: Callable[[], None]
 ) -> None:
     page = opened()
-    sign_in(page, logged.url, auditor, AUDIT)
+    sign_in(page, shared_service.url, auditor, AUDIT)
     all_signed()
-    page.goto(f"{logged.url}{AUDIT}/events/leaf:3")
+    page.goto(f"{shared_service.url}{AUDIT}/events/leaf:3")
     raw = page.locator("pre").inner_text()
     micros = int(raw.partition('"occurred_at": ')[2].partition(",")[0])
     at = datetime.fromtimestamp(micros / 1_000_000, UTC)
 
-    page.goto(f"{logged.url}{AUDIT}")
+    page.goto(f"{shared_service.url}{AUDIT}")
     show(page, at.isoformat())
 
     expect(page.get_by_role("link", name="The event there: leaf 3", exact=True)).to_be_visible()
@@ -201,7 +164,7 @@ def test_an_instant_leads_to_the_last_event_before_it(
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
 def test_an_export_is_downloaded_and_verified(
-    logged: RunningService,
+    shared_service: RunningService,
     opened: Opened,
     auditor: Account,
     victim: Device,
@@ -212,7 +175,7 @@ def test_an_export_is_downloaded_and_verified(
 ) -> None:
     all_signed()
     page = opened(java_script_enabled=scripts)
-    sign_in(page, logged.url, auditor, AUDIT)
+    sign_in(page, shared_service.url, auditor, AUDIT)
 
     page.get_by_role("link", name="Exports").click()
     page.get_by_label("User id").fill(victim.session["user_id"])
@@ -223,18 +186,15 @@ def test_an_export_is_downloaded_and_verified(
 
     assert download.value.suggested_filename.endswith(".jsonl")
     assert b"SessionStarted" in path.read_bytes()
-    done = command(
-        logged.environment, "audit", "verify-export", str(path), "--key", public_key(logged)
-    )
+    key = public_key(shared_service)
+    done = command(shared_service.environment, "audit", "verify-export", str(path), "--key", key)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_analyst_is_refused_and_an_admin_exports_nothing(
-    logged: RunningService, http: httpx.Client, all_signed: Callable[[], None]
+    visitor: Visitors, all_signed: Callable[[], None]
 ) -> None:
-    analyst, admin = Visitor(logged.url, http), Visitor(logged.url, http)
-    analyst.sign_in(beside(add_user, logged, roles=(Role.ANALYST,)))
-    admin.sign_in(beside(add_user, logged, roles=(Role.ADMIN,)))
+    analyst, admin = visitor(Role.ANALYST), visitor(Role.ADMIN)
     all_signed()
 
     refused = [analyst.get(path) for path in PATHS]
@@ -251,11 +211,8 @@ def test_an_analyst_is_refused_and_an_admin_exports_nothing(
     assert [answer.status_code for answer in exports] == [403, 403]
 
 
-def test_what_is_not_right_is_refused_on_a_page_and_a_forged_form_too(
-    logged: RunningService, http: httpx.Client
-) -> None:
-    one = Visitor(logged.url, http)
-    one.sign_in(beside(add_user, logged, roles=(Role.AUDITOR,)))
+def test_what_is_not_right_is_refused_on_a_page_and_a_forged_form_too(visitor: Visitors) -> None:
+    one = visitor(Role.AUDITOR)
     token = one.token()
 
     pages = [
@@ -275,7 +232,7 @@ def test_what_is_not_right_is_refused_on_a_page_and_a_forged_form_too(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_page(
-    logged: RunningService,
+    shared_service: RunningService,
     opened: Opened,
     auditor: Account,
     victim: Device,
@@ -285,17 +242,17 @@ def test_axe_finds_nothing_on_any_page(
     victim.refresh()
     all_signed()
     page = opened(color_scheme=scheme)
-    sign_in(page, logged.url, auditor, AUDIT)
+    sign_in(page, shared_service.url, auditor, AUDIT)
     found = {}
 
     for path in PATHS:
-        page.goto(logged.url + path)
+        page.goto(shared_service.url + path)
         found[path] = violations(page)
 
     assert {path: each for path, each in found.items() if each} == {}
 
 
-def test_no_secret_is_in_the_log(logged: RunningService) -> None:
-    assert logged.stop() == 0
-    assert_no_secret_in(logged.log())
-    assert "Traceback" not in logged.log()
+def test_no_secret_is_in_the_log(shared_service: RunningService) -> None:
+    assert shared_service.stop() == 0
+    assert_no_secret_in(shared_service.log())
+    assert "Traceback" not in shared_service.log()
