@@ -21,7 +21,8 @@ PARTITIONS = 16
 """Of the users' stage; the crowd's has one. More workers than that find nothing to do."""
 LEASE_S = 6
 """A worker that has not been heard of for so long is taken for dead. One that stands still within a
-transaction is cut off by then too (``IDLE_LIMIT``), or its locks would keep everybody waiting."""
+transaction is cut off by then too (``IDLE_LIMIT`` between statements, ``_CUT_OFF`` within one), or
+its locks would keep everybody waiting."""
 IDLE_LIMIT = f"set_config('idle_in_transaction_session_timeout', '{LEASE_S}s', true)"
 """For the first statement of a transaction."""
 _RENEW_EVERY_S = 1.5
@@ -47,6 +48,16 @@ WITH dead AS MATERIALIZED (
 DELETE FROM detector_workers w USING dead WHERE w.worker_id = dead.worker_id
 """
 _ALIVE = "SELECT count(*) FROM detector_workers"
+# No limit of PostgreSQL's ends a statement whose client reads no answer or does not send the rest.
+_CUT_OFF = """
+SELECT pg_terminate_backend(a.pid)
+  FROM pg_stat_activity a
+ WHERE a.datname = current_database() AND a.usename = current_user
+   AND a.state = 'active' AND a.wait_event_type = 'Client'
+   AND a.state_change < clock_timestamp() - make_interval(secs => %(lease)s)
+   AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.mode = 'RowShareLock'
+                                        AND l.relation = 'detector_partitions'::regclass)
+"""
 # Likewise a lease of more than twice the length counts as over (in ``_CLAIM``).
 # Those that are locked are in a batch, which renews them itself. All that locks several partitions
 # and waits does so in their order, or a worker's batch and its leases would wait for each other.
@@ -158,6 +169,7 @@ class Leases:
                 await connection.execute(_FORGET_THE_DEAD, self._values())
                 alive = await _count(connection)
             await connection.execute(_RENEW, self._values())
+            await connection.execute(_CUT_OFF, self._values())
         self._is_created = True
         # A transaction of its own, since this one may wait for a batch of this worker to end.
         async with transaction(self._engine) as connection:

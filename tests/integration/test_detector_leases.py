@@ -252,6 +252,33 @@ async def test_a_partition_in_a_batch_is_not_taken_from_its_owner(engine: AsyncE
         assert {0, 1, 2, 3, 4} <= (await busy.places(connection, Stage.USERS)).keys()
 
 
+LONG_ANSWER = b"SELECT repeat('x', 10000) FROM generate_series(1, 5000)"
+
+
+@pytest.mark.parametrize("pipelined", [False, True], ids=["in_an_answer", "in_a_pipeline"])
+async def test_a_batch_that_stands_still_within_a_statement_is_cut_off(
+    engine: AsyncEngine, conninfo: str, pipelined: bool
+) -> None:
+    dead, alive = Leases(engine), Leases(engine)
+    await dead.renew()
+    with contextlib.closing(psycopg.connect(conninfo)) as standing:
+        standing.execute("SELECT 1 FROM detector_partitions FOR UPDATE")
+        if pipelined:
+            standing.pgconn.enter_pipeline_mode()
+            standing.pgconn.send_query_params(b"SELECT 1", None)
+            standing.pgconn.send_flush_request()
+        else:
+            standing.pgconn.send_query(LONG_ANSWER)
+        standing.pgconn.flush()
+        await change(engine, "UPDATE detector_workers SET seen_at = 'epoch'")
+
+        async def is_taken_over() -> bool:
+            await alive.renew()
+            return await shares(engine, alive) == [PARTITIONS]
+
+        await eventually(is_taken_over, "its partitions are taken over")
+
+
 async def test_a_worker_of_the_crowds_stage_alone_takes_no_share_of_the_users(
     engine: AsyncEngine,
 ) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import psycopg
@@ -261,7 +260,11 @@ async def test_long_lived(
         assert cost["idx_scan"] <= 4 * tenth
         assert cost["n_tup_upd"] == tenth
         assert cost["n_tup_hot_upd"] >= 0.95 * tenth  # no index is touched
-    assert sizes[-1] == sizes[0]
+    (row, table, indexes), last = sizes[0], sizes[-1]
+    assert (last[0], last[2]) == (row, indexes)
+    # Unpruned, its versions would be a sixth of the table. ANALYZE, which sets in by itself, keeps
+    # some from being pruned while it runs.
+    assert table <= last[1] <= 1.03 * table
     assert len(await read_family(conninfo, token.family_id)) == 1 + ROTATIONS
     await assert_rows_are_folds(conninfo, data_keys, [token.family_id])
 
@@ -278,8 +281,8 @@ async def rotated(
     return token
 
 
-def row_and_table_size(owner_conninfo: str, token: RefreshToken) -> Sequence[object]:
-    """Bytes of the session's row, and of the table with its indexes."""
+def row_and_table_size(owner_conninfo: str, token: RefreshToken) -> tuple[int, int, int]:
+    """Bytes of the session's row, of the table, and of its indexes."""
     with psycopg.connect(owner_conninfo) as connection:
         row = connection.execute(
             "SELECT pg_column_size(s), pg_table_size('sessions'), pg_indexes_size('sessions')"
@@ -287,4 +290,4 @@ def row_and_table_size(owner_conninfo: str, token: RefreshToken) -> Sequence[obj
             (token.session_id,),
         ).fetchone()
     assert row is not None
-    return row
+    return (row[0], row[1], row[2])
