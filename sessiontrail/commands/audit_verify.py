@@ -1,5 +1,6 @@
 """``audit verify``: the whole store against its heads, its tree and heads that others hold."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +10,14 @@ from audit.checkpoints import open_checkpoint
 from audit.log_verification import Finding, SavedHead
 from audit.signed_notes import NoteError, Verifier
 from infra.postgres import create_engine
-from infra.sealing import DataKeys
 from infra.settings import Settings, load_settings
 from sessiontrail.commands.audit_tree import KeyOption
 from sessiontrail.commands.context import CommandError, ensure_current, run, say
-from sessiontrail.commands.progress import progress_bar
+from sessiontrail.commands.progress import progress_bars
 from sessiontrail.databases import database
 from sessiontrail.keys import key_ring
-from sessiontrail.tree import tree_verifier
+from sessiontrail.table_comparison import ComparisonFailedError, differences_beside
+from sessiontrail.tree_keys import tree_verifier
 from sessiontrail.verification import Verified, verify_store
 
 _SHOWN = 20
@@ -86,12 +87,16 @@ def _saved_heads(
 
 
 async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHead]) -> Verified:
-    data_keys = DataKeys(key_ring(settings).masters)
+    key_ring(settings)  # what is wrong with the keys is said before anything is read
     with database(settings) as access:
         await ensure_current(settings, access)
         conninfo = access.owner or access.service
-        engine = create_engine(conninfo, max_connections=2, wait_s=settings.database_wait)
+        compare_tables = partial(differences_beside, conninfo)
+        engine = create_engine(conninfo, max_connections=1, wait_s=settings.database_wait)
         try:
-            return await verify_store(engine, data_keys, verifier, saved, progress_bar)
+            with progress_bars() as show:
+                return await verify_store(engine, verifier, saved, compare_tables, show)
+        except ComparisonFailedError as error:
+            raise CommandError(str(error)) from error
         finally:
             await engine.dispose()

@@ -9,9 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 
 @contextmanager
-def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, where that is a terminal; told how much of how much."""
-    bar = Progress(
+def progress_bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Progress bars on standard error, where that is a terminal: one for each name it is given."""
+    bars = Progress(
         "{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
@@ -19,6 +19,17 @@ def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
-    with bar:
-        task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def begin(verb: str) -> Callable[[int, int], None]:
+        task = bars.add_task(verb, total=None)
+        return lambda done, total: bars.update(task, completed=done, total=total)
+
+    with bars:
+        yield begin
+
+
+@contextmanager
+def progress_bar(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """One of them; told how much of how much."""
+    with progress_bars() as begin:
+        yield begin(verb)

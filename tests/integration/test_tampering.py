@@ -7,8 +7,9 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from infra.embedded_postgres import RunningPostgres
 from infra.sealing import DataKeys, MasterKeys
 from infra.snapshot_taking import take_snapshot
 from infra.tree_rows import next_entries
+from sessiontrail.table_comparison import differences
 from sessiontrail.verification import Verified, verify_store
 from tests.integration.accounts import cause
 from tests.integration.projection_world import World, open_world, some_lives
@@ -97,16 +99,17 @@ class Tampering:
         self.sql("UPDATE tree_heads SET root = %s, note = %s", tree.root(), note)
 
     async def verify(self, *saved: SavedHead) -> Verified:
-        return await verify_store(self._world.owner, DATA_KEYS, SIGNER.verifier, saved, unseen)
+        engine = self._world.owner
+        compare_tables = partial(differences, engine, DATA_KEYS)
+        return await verify_store(engine, SIGNER.verifier, saved, compare_tables, unseen)
 
     async def findings(self, *saved: SavedHead) -> str:
         return "\n".join(map(str, (await self.verify(*saved)).findings))
 
 
-@contextmanager
-def unseen(_: str) -> Iterator[Callable[[int, int], None]]:
+def unseen(_: str) -> Callable[[int, int], None]:
     """Progress that nobody watches."""
-    yield lambda _done, _total: None
+    return lambda _done, _total: None
 
 
 @pytest.fixture(scope="module")
