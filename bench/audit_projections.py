@@ -4,7 +4,6 @@ It runs in a process of its own (``python -m bench.audit_projections``), to tell
 """
 
 import asyncio
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import psycopg
 
 from bench.environment import Bench
 from bench.figures import Figure
+from bench.memory import own_peak_mb
 from infra.key_files import load_key_ring
 from infra.postgres import create_engine
 from infra.projection_swap import rebuild_projections
@@ -70,9 +70,7 @@ async def _rebuild(conninfo: str, key_file: Path) -> None:
 
 def _main() -> None:
     asyncio.run(_rebuild(sys.argv[1], Path(sys.argv[2])))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    per_mb = 1024 * 1024 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    sys.stdout.write(str(peak / per_mb))
+    sys.stdout.write(str(own_peak_mb()))
 
 
 if __name__ == "__main__":

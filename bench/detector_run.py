@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
 import uvloop
 
+from bench.memory import own_peak_mb
 from infra.detector_metrics import DetectorMetrics
 from infra.key_files import load_key_ring
 from infra.settings import Settings
@@ -63,9 +63,7 @@ async def _run(conninfo: str, folder: Path, total: int) -> dict[str, float]:
 def _main() -> None:
     spare_the_collector()  # as the command does
     measured = uvloop.run(_run(sys.argv[1], Path(sys.argv[2]), int(sys.stdin.read())))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    per_mb = 1024 * 1024 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    json.dump(measured | {"resident_mb": peak / per_mb}, sys.stdout)
+    json.dump(measured | {"resident_mb": own_peak_mb()}, sys.stdout)
 
 
 if __name__ == "__main__":

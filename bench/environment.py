@@ -110,14 +110,6 @@ class Service:
     port: int
     process: "subprocess.Popen[bytes]"
 
-    def resident_mb(self) -> float:
-        """Resident memory of the process and of those that hash passwords for it, in MB."""
-        listing = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
-        ).stdout
-        rows = [tuple(map(int, line.split())) for line in listing.splitlines()]
-        return sum(rss for pid, parent, rss in rows if self.process.pid in {pid, parent}) / 1024
-
 
 @contextmanager
 def service(on: Bench, database: str) -> Iterator[Service]:

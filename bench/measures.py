@@ -14,6 +14,7 @@ from bench.dataset import make_history
 from bench.environment import PASSWORD, Bench, Service, register_users, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, finish_load, run_load, start_load
+from bench.memory import resident_mb
 
 CONCURRENCY = 32
 _ROUNDS = 5
@@ -39,7 +40,7 @@ def refresh_figures(on: Bench, say: Say) -> list[Figure]:
             ceilings.append(bare.run(CONCURRENCY, _SECONDS))
             tokens = asyncio.run(sign_in(on, "refresh", CONCURRENCY))
             loads.append(run_load("refresh", serving.port, _SECONDS, tokens))
-        resident = serving.resident_mb()
+        resident = resident_mb(serving.process.pid)
     ratios = [
         load.per_second / ceiling.per_second for load, ceiling in zip(loads, ceilings, strict=True)
     ]

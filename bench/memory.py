@@ -1,0 +1,53 @@
+"""How much memory processes take."""
+
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOOK_EVERY_S = 0.5
+_STATUS = Path("/proc/self/status")
+
+
+def own_peak_mb() -> float:
+    """The most resident memory that this process has had, in MB.
+
+    Linux reckons to a process's ``ru_maxrss`` what the one had that started it, so it is asked
+    otherwise there.
+    """
+    if _STATUS.exists():
+        fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)  # bytes there, KiB elsewhere
+
+
+def resident_mb(process_id: int) -> float:
+    """Resident memory of a process and of those that it started, in MB."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,rss="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [tuple(map(int, line.split())) for line in listing.splitlines()]
+    return sum(rss for pid, parent, rss in rows if process_id in {pid, parent}) / 1024
+
+
+@contextmanager
+def peak_watched(process_id: int) -> Iterator[list[float]]:
+    """``resident_mb`` of a process, twice a second for as long as the block lasts."""
+    seen = [0.0]
+    stopping = threading.Event()
+
+    def watch() -> None:
+        while not stopping.wait(_LOOK_EVERY_S):
+            seen.append(resident_mb(process_id))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        stopping.set()
+        watcher.join()
