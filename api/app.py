@@ -36,11 +36,20 @@ from api.refresh import RefreshPath
 from api.requests import ClientReader
 from domain.as_of import AlteredHistoryError
 from domain.ports import ConcurrencyError, StoreUnavailableError
+from domain.transparency import TreeDamagedError
 
 _HTTP_PROBLEMS = {
     404: ProblemKind.NOT_FOUND,
     405: ProblemKind.METHOD_NOT_ALLOWED,
 }
+_FAULTS = (
+    ProblemError,
+    StoreUnavailableError,
+    ConcurrencyError,
+    AlteredHistoryError,
+    TreeDamagedError,
+)
+"""Whatever else is raised is a bug."""
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROUTES = (
     login,
@@ -90,7 +99,7 @@ def create_app(services: Services, enter_correlation: Callable[[str], object]) -
     console.install(app)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
-    for fault in (ProblemError, StoreUnavailableError, ConcurrencyError, AlteredHistoryError):
+    for fault in _FAULTS:
         app.add_exception_handler(fault, _fault)
     app.add_exception_handler(Exception, _internal_error)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]  # FastAPI's documented way

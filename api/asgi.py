@@ -24,6 +24,7 @@ from api.requests import Headers, Scope, correlation_of, headers_of
 from domain.as_of import AlteredHistoryError
 from domain.ids import CorrelationId
 from domain.ports import ConcurrencyError, StoreUnavailableError
+from domain.transparency import TreeDamagedError
 
 Message = MutableMapping[str, Any]
 """An ASGI message. Any: as ``Scope``."""
@@ -292,20 +293,24 @@ async def answered(endpoint: Endpoint, request: Request) -> Answer:
 
 
 def answer_to_fault(error: Exception) -> Answer:
-    """The answer to an exception: problems as they are, outages as 503, the rest as 500."""
+    """The answer to an exception."""
+    return problem_answer(problem_of_fault(error))
+
+
+def problem_of_fault(error: Exception) -> ProblemError:
+    """Problems as they are, outages as 503, the rest as 500; operators read of it in the log."""
     match error:
         case ProblemError():
-            problem = error
+            return error
         case StoreUnavailableError() | ConcurrencyError():
             _log.warning("answered 503: %s", error)
-            problem = unavailable()
-        case AlteredHistoryError():
-            _log.error("the past cannot be read: %s", error)
-            problem = ProblemError(ProblemKind.ALTERED_HISTORY, str(error))
+            return unavailable()
+        case AlteredHistoryError() | TreeDamagedError():
+            _log.error("the past is not as it was written: %s", error)
+            return ProblemError(ProblemKind.ALTERED_HISTORY, str(error))
         case _:
             _log.error("a request failed", exc_info=error)
-            problem = ProblemError(ProblemKind.INTERNAL)
-    return problem_answer(problem)
+            return ProblemError(ProblemKind.INTERNAL)
 
 
 def problem_answer(problem: ProblemError) -> Answer:

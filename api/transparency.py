@@ -3,23 +3,18 @@
 from base64 import b64encode
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from api.fast import PROBLEMS
-from api.ports import Services
 from api.problems import ProblemError, ProblemKind
+from api.proofs import checked_proof, refuse_archived
 from api.security import Auditor, ServicesIn
 from audit.merkle import HASH_BYTES
-from audit.proving import (
-    InvalidReferenceError,
-    NotInTreeError,
-    prove_consistency,
-    prove_inclusion,
-)
+from audit.proving import NotInTreeError, prove_consistency
 from audit.tiles import TILE_WIDTH, TilePath, encode_bundle, parse_tile_path
+from domain.as_of import AlteredHistoryError
 from domain.transparency import TileId
 
 router = APIRouter(tags=["transparency log"])
@@ -63,7 +58,7 @@ async def checkpoint(services: ServicesIn) -> Response:
 @router.get(
     "/tlog/tile/entries/{name:path}",
     response_class=Response,
-    responses=_TILE | PROBLEMS(401, 403, 404, 503),
+    responses=_TILE | PROBLEMS(401, 403, 404, 500, 503),
 )
 async def entries(services: ServicesIn, _caller: Auditor, name: Annotated[str, Path()]) -> Response:
     """Events of the log as their leaves hash them, as C2SP tlog-tiles bundles them."""
@@ -71,7 +66,7 @@ async def entries(services: ServicesIn, _caller: Auditor, name: Annotated[str, P
     first = asked.number * TILE_WIDTH
     held = await services.tree.entries(first, asked.width)
     if len(held) < asked.width:
-        await _refuse_archived(services, first)
+        await refuse_archived(services, first)
         raise _no_tile()
     bundle = encode_bundle(entry.leaf for entry in held)
     return Response(bundle, headers={"Cache-Control": _FOR_EVER_PRIVATE}, media_type=_OCTETS)
@@ -97,7 +92,7 @@ async def tile(
     return Response(hashes, headers={"Cache-Control": _FOR_EVER}, media_type=_OCTETS)
 
 
-@router.get("/v1/audit/proofs/inclusion", responses=PROBLEMS(401, 403, 404, 422, 503))
+@router.get("/v1/audit/proofs/inclusion", responses=PROBLEMS(401, 403, 404, 422, 500, 503))
 async def inclusion(
     services: ServicesIn,
     _caller: Auditor,
@@ -105,24 +100,18 @@ async def inclusion(
         str, Query(max_length=64, description="An event's id, its position in the log, or leaf:N")
     ],
 ) -> InclusionProofModel:
-    """The proof that an event is in the newest signed tree."""
-    try:
-        proof = await prove_inclusion(services.tree, event)
-    except InvalidReferenceError as error:
-        raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
-    except NotInTreeError as error:
-        raise ProblemError(ProblemKind.NOT_FOUND, str(error)) from error
-    if proof.extra is None:
-        await _refuse_archived(services, proof.index)
-        raise ProblemError(ProblemKind.NOT_FOUND, "the event is no longer in the database")
+    """The proof that an event is in the newest signed tree, checked first."""
+    checked = await checked_proof(services, event)
+    if checked.flaw is not None:
+        raise AlteredHistoryError(checked.flaw)
     return InclusionProofModel(
-        index=proof.index,
-        leaf=b64encode(proof.extra).decode(),
-        proof=str(msgspec.structs.replace(proof, extra=None)),
+        index=checked.proof.index,
+        leaf=b64encode(checked.leaf).decode(),
+        proof=str(checked.proof),
     )
 
 
-@router.get("/v1/audit/proofs/consistency", responses=PROBLEMS(401, 403, 404, 422, 503))
+@router.get("/v1/audit/proofs/consistency", responses=PROBLEMS(401, 403, 404, 422, 500, 503))
 async def consistency(
     services: ServicesIn,
     _caller: Auditor,
@@ -147,14 +136,6 @@ def _asked(path: str) -> TilePath:
     if asked is None:
         raise _no_tile()
     return asked
-
-
-async def _refuse_archived(services: Services, leaf: int) -> None:
-    """Say where the events went, if they are in an archive."""
-    name = await services.tree.archive_of(leaf)
-    if name is not None:
-        detail = f"these events are archived in {name}; the tree's hashes of them are still here"
-        raise ProblemError(ProblemKind.NOT_FOUND, detail)
 
 
 def _no_tile() -> ProblemError:

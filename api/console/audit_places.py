@@ -1,13 +1,17 @@
 """Places in the log as the audit pages walk them: which leaf was the last at a moment."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from api.ports import Services
 from audit.tree_ports import TreeReader
 from domain.as_of import AsOf, AtInstant, AtLeaf
 from domain.events.canonical import microseconds
 from domain.transparency import TreeHead
+
+AUDIT = "/console/audit"
+"""Where the audit pages are."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,9 @@ async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
 
 
 async def happened_at(tree: TreeReader, leaf: int) -> datetime | None:
-    """When a leaf's event happened; None where it is not in the database."""
+    """When a leaf's event happened; None where it is not in the database, or says no instant."""
     found = await tree.entries(leaf, 1)
-    return datetime.fromtimestamp(found[0].occurred_at / 1_000_000, UTC) if found else None
+    try:
+        return _EPOCH + timedelta(microseconds=found[0].occurred_at) if found else None
+    except OverflowError:  # no build of ours wrote that: its proof will say so
+        return None

@@ -1,23 +1,25 @@
 """What a page says where there is none: not signed in, not allowed, not found, not now."""
 
-import logging
-
 from fastapi import FastAPI, Request, Response
 
 from api.answers import cleared_refresh_cookie
+from api.asgi import problem_of_fault
 from api.console.pages import page
 from api.console.sign_in import sign_in_address
 from api.console.visits import CameFromElsewhereError, HeldError, NotSignedInError
-from api.problems import ProblemError, ProblemKind, unavailable
+from api.problems import ProblemKind
 from api.requests import REFRESH_COOKIE
 
-_log = logging.getLogger(__name__)
-
 _EVENTS = "text/event-stream"
+_WAS_ALTERED = (
+    "Something that is stored of the past was altered. Change nothing before you know what "
+    "happened: have “sessiontrail audit verify” run on the server, which names the first event "
+    "that is not as it was."
+)
 _WORDS = {
     ProblemKind.FORBIDDEN: (
         "This is not yours to do",
-        "Your account has another role than this page needs. Ask an admin for it.",
+        "Your account has another role than this page needs. Who runs the service gives roles.",
     ),
     ProblemKind.CROSS_SITE: (
         "This form did not come from here",
@@ -27,6 +29,10 @@ _WORDS = {
     ProblemKind.CONFLICT: ("That cannot be done now", "Things have changed meanwhile."),
     ProblemKind.INVALID_INPUT: ("Something in it is not acceptable", "Go back and correct it."),
     ProblemKind.RATE_LIMITED: ("Too many at once", "Wait a little, and try again."),
+    ProblemKind.ALTERED_HISTORY: (
+        "The log does not match what was signed",
+        _WAS_ALTERED,
+    ),
     ProblemKind.UNAVAILABLE: (
         "The service cannot answer just now",
         "It usually can in a moment. Nothing was changed.",
@@ -48,12 +54,8 @@ def install(app: FastAPI) -> None:
 
 
 async def fault_page(request: Request, error: Exception) -> Response:
-    """The page for a problem, or for a store that cannot serve just now."""
-    if isinstance(error, ProblemError):
-        problem = error
-    else:
-        _log.warning("answered 503: %s", error)
-        problem = unavailable()
+    """The page for what went wrong."""
+    problem = problem_of_fault(error)
     title, advice = _WORDS.get(problem.kind, (problem.kind.title, ""))
     content = {"title": title, "advice": advice, "detail": problem.detail}
     response = await page(request, "fault.html", None, content, status=problem.kind.status)
