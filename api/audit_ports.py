@@ -1,6 +1,7 @@
 """What auditors' routes need from outside, as Protocols; ``infra`` implements them."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Protocol
 
 from domain.as_of import AsOf
@@ -14,6 +15,14 @@ from projections.state_diffs import ChangesPage
 
 class Past(Protocol):
     """Reads the past."""
+
+    async def begins_at(self) -> datetime | None:
+        """The earliest instant that can be asked for; None where nothing ever happened.
+
+        Raises:
+            AlteredHistoryError: What the log goes on from was tampered with.
+        """
+        ...
 
     async def sessions(
         self,

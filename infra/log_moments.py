@@ -20,6 +20,7 @@ _BUNDLE = 256
 END = Place(2**63 - 1, 2**63 - 1)
 """Behind every event."""
 
+_FIRST = "SELECT occurred_at FROM events ORDER BY transaction_id, position LIMIT 1"
 _OF_POSITION = "SELECT transaction_id, position, occurred_at FROM events WHERE position = %s"
 _OF_LEAF = """
 SELECT e.transaction_id, e.position, e.occurred_at
@@ -99,6 +100,20 @@ async def moment_of(reader: Connection, as_of: AsOf, *, from_snapshots: bool = T
                 raise ArchivedError(f"what lies before {as_of}", archive)
             start = await newest_snapshot(reader, up_to=place) if from_snapshots else first
             return Moment(start, (Range(start.place if start else START, place),), None, at)
+
+
+async def earliest_instant(reader: Connection) -> datetime | None:
+    """The earliest instant that something leads up to; None where nothing ever happened.
+
+    Raises:
+        TamperedSnapshotError: The log begins behind a snapshot that was altered.
+    """
+    archive = await newest_archive(reader)
+    if archive is not None:
+        return (await boundary_snapshot(reader, archive)).latest_at
+    cursor = await reader.execute(_FIRST, binary=True)
+    record = await cursor.fetchone()
+    return None if record is None else record[0]
 
 
 async def _place_of(

@@ -7,6 +7,7 @@ on it and not the whole; one that would take long ends early, with less on it. F
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -14,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.as_of import AsOf
 from domain.audit_history import InvalidCursorError
 from domain.ids import UserId, parse_uuid
-from infra.log_moments import Moment
+from infra.log_moments import Moment, earliest_instant
+from infra.projection_folds import snapshot as one_instant
 from infra.replay import Whose, replaying
 from projections.replaying import LogFold, StateKind
 from projections.session_views import SessionsPage, SessionStatus, SessionView, place_of, views_of
@@ -39,6 +41,11 @@ class PastPages:
         """Read through this pool."""
         self._engine = engine
         self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def begins_at(self) -> datetime | None:
+        """See ``api.audit_ports.Past.begins_at``."""
+        async with one_instant(self._engine) as reader:
+            return await earliest_instant(reader)
 
     async def sessions(
         self,

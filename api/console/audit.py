@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Annotated
 from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.audit_places import NewestHead, happened_at, leaf_of, newest_head
+from api.console.audit_places import AUDIT, NewestHead, leaf_of, newest_head
 from api.console.pages import page
 from api.console.visits import AuditVisit
 from api.ports import Services
@@ -18,12 +19,10 @@ from domain.as_of import AsOf, AtInstant
 from domain.ids import UserId
 from projections.state_diffs import FieldChange
 
-AUDIT = "/console/audit"
 router = APIRouter(prefix=AUDIT, include_in_schema=False)
 
 _PAGE_SIZE = 50
 _CHANGES = 20
-_BEFORE_ARCHIVED = timedelta(days=30)
 _LONGEST_VALUE = 120
 Text = Annotated[str, Query(max_length=64)]
 After = Annotated[str, Query(max_length=200)]
@@ -63,7 +62,7 @@ async def sessions(
             "leaf": leaf,
             "back": _leaf_address(leaf, -1, head, user_id),
             "on": _leaf_address(leaf, 1, head, user_id),
-            "slider": await _slider(services, head, found.at, visit.caller.at),
+            "slider": await _slider(services, found.at, visit.caller.at),
             "first": address(said) if after else None,
             "next": address({**said, "after": found.next_after}) if found.next_after else None,
             "diff": address({"since": written(moment), "user": user_id}, "/diff"),
@@ -84,7 +83,9 @@ async def differences(
 ) -> Response:
     """What became different between two moments: a day, unless the address says others."""
     now = visit.caller.at
-    first: AsOf = moment_in("from", since) if since.strip() else AtInstant(now - timedelta(days=1))
+    first: AsOf = (
+        moment_in("from", since) if since.strip() else AtInstant(await _a_day_back(services, now))
+    )
     second: AsOf = moment_in("to", until) if until.strip() else AtInstant(now)
     user_id = user_in(user.strip() or None)
     with told():
@@ -134,13 +135,15 @@ def _leaf_address(
     return address({"as_of": f"leaf:{to}", "user": user_id})
 
 
-async def _slider(
-    services: Services, head: NewestHead | None, at: datetime, now: datetime
-) -> dict[str, int]:
-    """From the first event that there is until now, in whole seconds."""
-    first = None if head is None else await happened_at(services.tree, 0)
-    begins = int((first or now - _BEFORE_ARCHIVED).timestamp())
-    return {"min": begins, "max": int(now.timestamp()) + 1, "value": int(at.timestamp())}
+async def _a_day_back(services: Services, now: datetime) -> datetime:
+    """A day before, or as far back as the log goes."""
+    return max(now - timedelta(days=1), await services.past.begins_at() or now)
+
+
+async def _slider(services: Services, at: datetime, now: datetime) -> dict[str, int]:
+    """From the earliest moment that there is until now, in whole seconds."""
+    begins = ceil((await services.past.begins_at() or now).timestamp())
+    return {"min": begins, "max": ceil(now.timestamp()), "value": int(at.timestamp())}
 
 
 def _shown(field: FieldChange) -> tuple[str, str, str]:
