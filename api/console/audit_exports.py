@@ -5,10 +5,10 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from api.console.audit import AUDIT
+from api.console.audit_places import AUDIT
 from api.console.forms import Form, form_of
 from api.console.pages import HEADERS, page, with_cookies
-from api.console.visits import AuditVisit, ExportVisit
+from api.console.visits import AuditVisit
 from api.exports import LINES, MOST_EVENTS, ExportBody, exported
 from api.problems import ProblemError, ProblemKind
 from api.replay import moment_in
@@ -26,7 +26,7 @@ async def ask(request: Request, visit: AuditVisit) -> Response:
 
 @router.post("")
 async def export(
-    request: Request, visit: ExportVisit, services: ServicesIn, headers: HeadersIn
+    request: Request, visit: AuditVisit, services: ServicesIn, headers: HeadersIn
 ) -> Response:
     """The export, as a file to keep. It goes on record first."""
     form = await form_of(request, services, headers, visit.caller.session.session_id)

@@ -39,7 +39,6 @@ from domain.ports import Executed
 from domain.refresh_token import RefreshToken, hash_secret, parse
 from domain.refusals import Refusal
 
-AUDITORS = (Role.AUDITOR, Role.ADMIN)
 _FROM_OURS = {b"same-origin", b"none"}
 _COOKIES = "sessiontrail.console_cookies"
 
@@ -65,8 +64,7 @@ class Visit:
         may_read: Whether they may read what staff reads.
         may_act: Whether they may act on others' sessions and alerts.
         may_configure: Whether they may change the detection policy.
-        may_audit: Whether they may look into the past and the tree.
-        may_export: Whether they may take events out of the log.
+        may_audit: Whether they may look into the past and the tree, and take events out.
         name: What they are called.
     """
 
@@ -89,11 +87,6 @@ class Visit:
 
     @property
     def may_audit(self) -> bool:
-        """See the attributes."""
-        return self.has(*AUDITORS)
-
-    @property
-    def may_export(self) -> bool:
         """See the attributes."""
         return self.has(Role.AUDITOR)
 
@@ -223,7 +216,8 @@ def visit_of(*roles: Role) -> Callable[[Visit], Awaitable[Visit]]:
 
     async def with_role(visit: VisitIn) -> Visit:
         if not visit.has(*roles):
-            raise ProblemError(ProblemKind.FORBIDDEN, "this needs another role")
+            needed = " or ".join(roles)
+            raise ProblemError(ProblemKind.FORBIDDEN, f"this needs the role {needed}")
         return visit
 
     return with_role
@@ -232,5 +226,4 @@ def visit_of(*roles: Role) -> Callable[[Visit], Awaitable[Visit]]:
 ReaderVisit = Annotated[Visit, Depends(visit_of(*READERS))]
 ActorVisit = Annotated[Visit, Depends(visit_of(Role.ANALYST, Role.ADMIN))]
 AdminVisit = Annotated[Visit, Depends(visit_of(Role.ADMIN))]
-AuditVisit = Annotated[Visit, Depends(visit_of(*AUDITORS))]
-ExportVisit = Annotated[Visit, Depends(visit_of(Role.AUDITOR))]
+AuditVisit = Annotated[Visit, Depends(visit_of(Role.AUDITOR))]

@@ -4,20 +4,21 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from audit.checkpoints import open_checkpoint
 from audit.signed_notes import parse_verifier
 from audit.tlog_proofs import parse_proof
 from domain.events.users import Role
 from tests.e2e.accounts import Account, add_user
 from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in, violations
 from tests.e2e.clients import Device, assert_no_secret_in
-from tests.e2e.conftest import GENEROUS
-from tests.e2e.service import RunningService, command, service
-from tests.e2e.test_transparency import covering, public_key
-from tests.e2e.visiting import Visitors
+from tests.e2e.service import RunningService, command
+from tests.e2e.signing import covering, public_key, signing_service
+from tests.e2e.visiting import Visitor, Visitors
 
 pytestmark = needs_chromium
 
@@ -30,14 +31,7 @@ def shared_service(
     module_conninfo: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
     """In place of the plain one: a service whose log is signed as it grows."""
-    folder = tmp_path_factory.mktemp("data")
-    settings = GENEROUS | {
-        "SESSIONTRAIL_SEQUENCER": "true",
-        "SESSIONTRAIL_TREE_ORIGIN": "a.example/log",
-    }
-    with service(folder, module_conninfo, **settings) as running:
-        made = command(running.environment, "audit", "key", "--new")
-        assert made.returncode == 0, made.stderr
+    with signing_service(tmp_path_factory.mktemp("data"), module_conninfo) as running:
         yield running
 
 
@@ -83,9 +77,9 @@ def test_an_auditor_travels_to_before_and_after_a_revocation(
     shared_service: RunningService, opened: Opened, victim: Device, *, scripts: bool
 ) -> None:
     page = opened(java_script_enabled=scripts)
-    admin = beside(add_user, shared_service, roles=(Role.ADMIN,))
+    both = beside(add_user, shared_service, roles=(Role.ANALYST, Role.AUDITOR))
     before = now()
-    sign_in(page, shared_service.url, admin)
+    sign_in(page, shared_service.url, both)
     revoke_in(page, shared_service.url, victim)
     after = now()
 
@@ -137,10 +131,15 @@ def test_events_are_walked_and_proved(
     page.wait_for_url("**/events/leaf:2")
     page.get_by_role("button", name="Verify again").click()
 
-    expect(page.get_by_text("Yes. These bytes")).to_be_visible()
+    key = public_key(shared_service)
+    expect(page.get_by_text("Yes. These bytes")).to_contain_text(
+        "the log’s key has signed that head"
+    )
+    expect(page.get_by_text(key, exact=True)).to_be_visible()
+    expect(page.get_by_text("Whoever does not trust this service")).to_be_visible()
     proof = parse_proof(page.get_by_label("The proof, to copy").input_value())
     assert proof.index == 2
-    assert parse_verifier(public_key(shared_service)).name in proof.note
+    assert open_checkpoint(proof.note, parse_verifier(key)).size > 2
     page.goto(f"{shared_service.url}{AUDIT}/events/leaf:99999999")
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
 
@@ -191,24 +190,32 @@ def test_an_export_is_downloaded_and_verified(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_analyst_is_refused_and_an_admin_exports_nothing(
-    visitor: Visitors, all_signed: Callable[[], None]
+@pytest.mark.parametrize("role", [Role.ANALYST, Role.ADMIN])
+def test_the_audit_is_for_auditors_alone_on_pages_as_over_http(
+    shared_service: RunningService,
+    http: httpx.Client,
+    visitor: Visitors,
+    all_signed: Callable[[], None],
+    role: Role,
 ) -> None:
-    analyst, admin = visitor(Role.ANALYST), visitor(Role.ADMIN)
+    account = beside(add_user, shared_service, roles=(role,))
+    other, auditor = Visitor(shared_service.url, http), visitor(Role.AUDITOR)
+    other.sign_in(account)
+    device = Device(shared_service.url, http)
+    device.login(account.username, account.password)
     all_signed()
 
-    refused = [analyst.get(path) for path in PATHS]
-    seen = [admin.get(path).status_code for path in PATHS]
-    exports = [
-        each.send(f"{AUDIT}/exports", {"form_token": each.token(), "format": "jsonl"})
-        for each in (analyst, admin)
-    ]
+    refused = [other.get(path) for path in PATHS]
+    export = other.send(f"{AUDIT}/exports", {"form_token": other.token(), "format": "jsonl"})
 
     assert [answer.status_code for answer in refused] == [403] * len(PATHS)
-    assert all("This is not yours to do" in answer.text for answer in refused)
-    assert AUDIT not in analyst.get("/console/people").text
-    assert seen == [200] * len(PATHS)
-    assert [answer.status_code for answer in exports] == [403, 403]
+    assert all("this needs the role auditor" in answer.text for answer in refused)
+    assert AUDIT not in other.get("/console/people").text
+    assert export.status_code == 403
+    assert device.post("/v1/audit/exports", {}).status_code == 403
+    assert device.get("/v1/audit/proofs/inclusion?event=leaf:2").status_code == 403
+    assert [auditor.get(path).status_code for path in PATHS] == [200] * len(PATHS)
+    assert AUDIT in auditor.get("/console/people").text
 
 
 def test_what_is_not_right_is_refused_on_a_page_and_a_forged_form_too(visitor: Visitors) -> None:

@@ -19,11 +19,10 @@ from audit.tlog_proofs import parse_proof, verify_proof
 from domain.events.users import Role
 from tests.e2e.accounts import add_user
 from tests.e2e.clients import Device
-from tests.e2e.conftest import GENEROUS
-from tests.e2e.service import RunningService, command, json_of, service
+from tests.e2e.service import RunningService, command, json_of
+from tests.e2e.signing import DEADLINE_S, covering, public_key, signing_service
 
 PROBLEM = "application/problem+json"
-DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +30,7 @@ def logged(
     module_conninfo: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningService]:
     """A service with a sequencer beside it."""
-    folder = tmp_path_factory.mktemp("data")
-    settings = GENEROUS | {
-        "SESSIONTRAIL_SEQUENCER": "true",
-        "SESSIONTRAIL_TREE_ORIGIN": "a.example/log",
-    }
-    with service(folder, module_conninfo, **settings) as running:
-        made = command(running.environment, "audit", "key", "--new")
-        assert made.returncode == 0, made.stderr
+    with signing_service(tmp_path_factory.mktemp("data"), module_conninfo) as running:
         yield running
 
 
@@ -58,25 +50,6 @@ def member(logged: RunningService, http: httpx.Client) -> Callable[[Role], Devic
 @pytest.fixture
 def auditor(member: Callable[[Role], Device]) -> Device:
     return member(Role.AUDITOR)
-
-
-def covering(running: RunningService, events: int) -> Checkpoint:
-    """A checkpoint of that many events at least, as soon as there is one."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        answer = httpx.get(running.url + "/tlog/checkpoint")
-        if answer.status_code == 200:
-            checkpoint = Checkpoint.from_text(answer.text)
-            if checkpoint.size >= events:
-                return checkpoint
-        time.sleep(0.05)
-    raise AssertionError(f"no such checkpoint came:\n{running.log()}")
-
-
-def public_key(running: RunningService) -> str:
-    printed = command(running.environment, "audit", "key")
-    assert printed.returncode == 0, printed.stderr
-    return printed.stdout.strip()
 
 
 def test_a_reader_of_others_follows_the_log(logged: RunningService, auditor: Device) -> None:

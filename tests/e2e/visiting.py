@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlencode
 
 import httpx
@@ -71,14 +72,15 @@ class Visitor:
 Visitors = Callable[..., Visitor]
 
 
+def signed_in(service: RunningService, http: httpx.Client, *roles: Role) -> Visitor:
+    """A visitor of a service who has these roles."""
+    one = Visitor(service.url, http)
+    answer = one.sign_in(beside(add_user, service, roles=roles))
+    assert answer.status_code == 303, answer.text
+    return one
+
+
 @pytest.fixture
 def visitor(shared_service: RunningService, http: httpx.Client) -> Visitors:
-    """Makes visitors with these roles, signed in."""
-
-    def make(*roles: Role) -> Visitor:
-        one = Visitor(shared_service.url, http)
-        answer = one.sign_in(beside(add_user, shared_service, roles=roles))
-        assert answer.status_code == 303, answer.text
-        return one
-
-    return make
+    """Makes visitors of the module's service."""
+    return partial(signed_in, shared_service, http)
