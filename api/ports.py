@@ -9,6 +9,7 @@ from typing import Protocol
 from api.audit_ports import AuditHistories, Exports, Past
 from api.console.ports import Activity, AlertReports, ConsoleQueries, RuleTrials
 from api.tries import TriesUnderWay
+from audit.signed_notes import Verifier
 from audit.tree_ports import TreeReader
 from domain.access_tokens import AccessClaims, IssuedToken
 from domain.alert import Alert
@@ -267,6 +268,7 @@ class Services:
 
     Attributes:
         common_passwords: Passwords that nobody may choose; read when first asked for.
+        log_key: Says the public key that heads are signed with; None where it is not known (yet).
         token_keys: The ring now in use (it is looked up at each request: keys rotate).
         now: The database's clock as this process knows it; for access tokens only.
         not_ready: Names of the parts that are not ready, each with its reason.
@@ -298,6 +300,7 @@ class Services:
     exports: Exports
     erasures: Erasures
     tree: TreeReader
+    log_key: Callable[[], Verifier | None]
     detection_policies: DetectionPolicies
     rulebook: Rulebook
     limits: RateLimiter

@@ -74,6 +74,7 @@ class Settings(BaseSettings):
 
     tree_key: str | None = Field(None, repr=False)
     tree_key_file: Path | None = None
+    tree_public_key: str | None = Field(None, repr=False)
     tree_origin: str | None = None
     tree_dir: Path | None = None
 

@@ -63,6 +63,7 @@ from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 from sessiontrail.rule_trials import RuleTrials
 from sessiontrail.rulebook import DescribedRules
+from sessiontrail.tree_keys import published_key
 
 _log = logging.getLogger(__name__)
 
@@ -218,6 +219,7 @@ async def running_service(
             alert_feed=alert_feed,
             erasures=PostgresErasure(store.engine, store.users, policies),
             tree=StoredTree(store.engine),
+            log_key=published_key(settings),
             histories=StreamHistories(store.engine, store.data_keys),
             past=PastPages(store.engine),
             audit_histories=AuditHistories(store.engine, store.data_keys),

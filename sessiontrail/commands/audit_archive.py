@@ -25,7 +25,7 @@ from sessiontrail.commands.context import (
 )
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.databases import database
-from sessiontrail.tree import tree_verifier
+from sessiontrail.tree_keys import tree_verifier
 
 KeyOption = Annotated[
     str | None, typer.Option(help="The log's public key; else it is derived from tree.key")

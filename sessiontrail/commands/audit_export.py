@@ -19,7 +19,7 @@ from sessiontrail.commands.context import CommandError, operator_cause, run, say
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.export_files import check_export_file
 from sessiontrail.exporting import LogExports
-from sessiontrail.tree import tree_verifier
+from sessiontrail.tree_keys import tree_verifier
 
 _SHOWN = 20
 

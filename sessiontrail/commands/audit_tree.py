@@ -22,7 +22,7 @@ from infra.settings import load_settings
 from infra.tree_store import StoredTree
 from sessiontrail.commands.context import CommandError, ensure_current, run, say
 from sessiontrail.databases import database
-from sessiontrail.tree import make_tree_key, tree_verifier
+from sessiontrail.tree_keys import make_tree_key, tree_verifier
 
 _ResultT = TypeVar("_ResultT")
 

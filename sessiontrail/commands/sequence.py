@@ -16,7 +16,7 @@ from sessiontrail.commands.beside import ensure_current, metrics_served
 from sessiontrail.commands.context import CommandError, say
 from sessiontrail.companions import run_until_stopped
 from sessiontrail.databases import DatabaseAccess, database
-from sessiontrail.tree import sequence as run_sequencer
+from sessiontrail.sequencing import sequence as run_sequencer
 
 _NICER = 5
 """Whoever waits for a refresh comes first; a head that is signed a moment later harms nobody."""

@@ -9,7 +9,7 @@ from audit.signed_notes import Signer, parse_signer
 from infra.key_files import KeyRingError
 from infra.settings import Settings, SettingsError
 from infra.tree_key import create_tree_key, read_tree_key
-from sessiontrail.tree import make_tree_key, tree_signer, tree_verifier
+from sessiontrail.tree_keys import make_tree_key, published_key, tree_signer, tree_verifier
 
 SIGNER = Signer("example.com/log", bytes(range(32)))
 
@@ -78,6 +78,36 @@ def test_a_variable_comes_before_the_file(tmp_path: Path) -> None:
 
 def test_a_public_key_that_is_given_needs_no_other(tmp_path: Path) -> None:
     assert tree_verifier(settings(tmp_path), str(SIGNER.verifier)) == SIGNER.verifier
+
+
+def test_a_service_knows_the_public_key_as_soon_as_there_is_one(tmp_path: Path) -> None:
+    known = published_key(settings(tmp_path))
+    before = known()
+
+    make_tree_key(settings(tmp_path))
+
+    assert before is None
+    assert known() == tree_verifier(settings(tmp_path))
+
+
+def test_a_service_may_be_given_the_public_key_alone(tmp_path: Path) -> None:
+    make_tree_key(settings(tmp_path))
+
+    assert published_key(settings(tmp_path, tree_public_key=f"{SIGNER.verifier}\n"))() == (
+        SIGNER.verifier
+    )
+
+
+def test_a_public_key_that_is_none_is_refused_and_a_private_one_is_not_quoted(
+    tmp_path: Path,
+) -> None:
+    private = SIGNER.exported()
+
+    with pytest.raises(SettingsError, match="SESSIONTRAIL_TREE_PUBLIC_KEY: ") as caught:
+        published_key(settings(tmp_path, tree_public_key=private))
+
+    assert private.rpartition("+")[2] not in str(caught.value)
+    assert private not in repr(settings(tmp_path, tree_public_key=private))
 
 
 def test_a_missing_key_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -1,26 +1,15 @@
-"""Wiring of the transparency log: its key, and the sequencer."""
+"""The transparency log's key: its private half, which signs, and its public one, which checks."""
 
-import asyncio
 import logging
 import os
-from datetime import timedelta
+from collections.abc import Callable
 
-from audit.publication import Publication
-from audit.sequencer import Sequencer
 from audit.signed_notes import NoteKeyError, Signer, Verifier, parse_signer, parse_verifier
 from infra.key_files import KeyRingError
-from infra.postgres import create_engine
 from infra.settings import Settings, SettingsError
-from infra.snapshot_taking import run_snapshots
-from infra.tree_files import TreeFolder
-from infra.tree_growth import SequencerTurns
 from infra.tree_key import create_tree_key, read_tree_key
-from infra.tree_metrics import SequencerMetrics
-from sessiontrail.composition import cause_of
 
 _SEED_BYTES = 32
-_SNAPSHOT_EVERY = timedelta(seconds=30)
-"""How often it is asked whether one is due."""
 _log = logging.getLogger(__name__)
 
 
@@ -98,31 +87,33 @@ def tree_verifier(settings: Settings, key: str | None = None) -> Verifier:
         raise KeyRingError(str(error)) from error
 
 
-async def sequence(settings: Settings, conninfo: str, metrics: SequencerMetrics) -> None:
-    """Run the sequencer, and beside it what takes snapshots, until cancelled.
+def published_key(settings: Settings) -> Callable[[], Verifier | None]:
+    """Says the log's public key, as a service knows it; None where it knows none so far.
 
-    Args:
-        settings: The settings.
-        conninfo: The database.
-        metrics: Told what it does.
+    It is looked for until it is found: a log keeps its key, but the key may be made after the
+    service has begun.
 
     Raises:
-        KeyRingError: As ``tree_signer``.
-        TreeDamagedError: The stored tree is not the one that was signed or published.
+        SettingsError: They give a public key that is none.
     """
-    if settings.tree_key is None and settings.is_embedded:
-        make_tree_key(settings)
-    signer = tree_signer(settings)
-    publication = Publication(TreeFolder(settings.tree_path), signer.verifier)
-    sequencer = Sequencer(SequencerTurns(conninfo), signer, publication, metrics)
-    engine = create_engine(conninfo, max_connections=2, wait_s=settings.database_wait)
-    snapshots = run_snapshots(engine, cause_of, _SNAPSHOT_EVERY, settings.snapshot_events)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(sequencer.run(), name="sequencer")
-            tasks.create_task(snapshots, name="snapshots")
-    finally:
-        await engine.dispose()
+        found = (
+            None if (given := settings.tree_public_key) is None else parse_verifier(given.strip())
+        )
+    except NoteKeyError as error:
+        msg = f"SESSIONTRAIL_TREE_PUBLIC_KEY: {error}"
+        raise SettingsError(msg) from error
+
+    def known() -> Verifier | None:
+        nonlocal found
+        if found is None:
+            try:
+                found = tree_verifier(settings)
+            except (KeyRingError, SettingsError) as error:
+                _log.info("signatures of heads are not checked: %s", error)
+        return found
+
+    return known
 
 
 def _of_origin(settings: Settings, signer: Signer) -> Signer:
