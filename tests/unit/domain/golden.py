@@ -1,8 +1,9 @@
 """Golden files: yesterday's bytes of every event type and schema version, in tests/golden/events.
 
-A file is written once, when its type or version is new, and never changed: what the log holds, and
-what its proofs hash, does not change either. To add one, put an example here and run
-``python -m tests.unit.domain.golden --write SessionStarted.v1``.
+A file is written once, when its type or version is new, and nothing in it is ever changed: what the
+log holds, and what its proofs hash, does not change either. To add one, put an example here and run
+``python -m tests.unit.domain.golden --write SessionStarted.v1``. Further examples, such as of a new
+reason, go behind the others, here and with ``--extend SessionEnded.v1``.
 
 A new version of a type keeps the examples of the old one, as what its data is upcast to.
 """
@@ -104,6 +105,8 @@ _END_REASONS = [
     EndReason.STAFF,
     EndReason.RULE,
 ]
+_LATER_END_REASONS = [EndReason.USER_ERASED, EndReason.REPORTED]
+"""Each further one goes behind these."""
 _KID = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 EXAMPLES: Mapping[str, Sequence[Event]] = {
@@ -159,12 +162,15 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
     "SessionEnded.v1": [
         *(SessionEnded(reason=reason) for reason in _END_REASONS),
         SessionEnded(session=1, reason=EndReason.LOGOUT),
+        *(SessionEnded(reason=reason) for reason in _LATER_END_REASONS),
     ],
     "SessionExpired.v1": [
         SessionExpired(kind=ExpiryKind.IDLE),
         SessionExpired(session=1, kind=ExpiryKind.ABSOLUTE),
     ],
-    "FamilyRevoked.v1": [FamilyRevoked(reason=reason) for reason in _END_REASONS],
+    "FamilyRevoked.v1": [
+        FamilyRevoked(reason=reason) for reason in (*_END_REASONS, *_LATER_END_REASONS)
+    ],
     "StepUpRequired.v1": [StepUpRequired()],
     "StepUpCompleted.v1": [
         StepUpCompleted(auth_methods=["pwd"]),
@@ -392,9 +398,9 @@ def current_names() -> dict[str, type[Event]]:
     }
 
 
-def read(name: str) -> GoldenFile:
+def read(name: str, folder: Path = FOLDER) -> GoldenFile:
     """The golden file of that name, such as ``SessionStarted.v1``."""
-    return msgspec.json.decode((FOLDER / f"{name}.json").read_bytes(), type=GoldenFile)
+    return msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=GoldenFile)
 
 
 def stored_data(event: Event) -> dict[str, object]:
@@ -421,16 +427,41 @@ def canonical_text(type_: str, schema_version: int, data: dict[str, object]) -> 
     ).decode("utf-8")
 
 
-def write(name: str) -> Path:
+def write(name: str, folder: Path = FOLDER) -> Path:
     """Write the golden file of a type's current version.
 
     Raises:
         KeyError: No type has that as its current version, or it has no example here.
         FileExistsError: It was written before.
     """
+    path = folder / f"{name}.json"
+    text = _text_of(_today(name))
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    return path
+
+
+def extend(name: str, folder: Path = FOLDER) -> None:
+    """Put the examples that a golden file has not got yet behind those that it has.
+
+    Raises:
+        KeyError: It is not a current version of an event type.
+        FileNotFoundError: There is no such file yet.
+        ValueError: The examples do not begin with those in the file.
+    """
+    before, today = read(name, folder), _today(name)
+    if today.examples[: len(before.examples)] != before.examples:
+        msg = f"the examples of {name} do not begin with those in its file"
+        raise ValueError(msg)
+    path = folder / f"{name}.json"
+    path.write_text(_text_of(today), encoding="utf-8", newline="\n")
+
+
+def _today(name: str) -> GoldenFile:
+    """What the file would be if it were written today."""
     cls = current_names()[name]
     examples = [stored_data(event) for event in EXAMPLES[name]]
-    golden = GoldenFile(
+    return GoldenFile(
         type=cls.TYPE,
         schema_version=cls.SCHEMA_VERSION,
         examples=[
@@ -438,28 +469,33 @@ def write(name: str) -> Path:
             for data in examples
         ],
     )
-    path = FOLDER / f"{name}.json"
-    text = json.dumps(msgspec.to_builtins(golden), ensure_ascii=False, indent=2)
-    with path.open("x", encoding="utf-8", newline="\n") as file:
-        file.write(text + "\n")
-    return path
+
+
+def _text_of(golden: GoldenFile) -> str:
+    return json.dumps(msgspec.to_builtins(golden), ensure_ascii=False, indent=2) + "\n"
 
 
 def main() -> None:
-    """Write one new golden file, or say in one line why not."""
+    """Write or extend one golden file, or say in one line why not."""
     parser = argparse.ArgumentParser(prog="python -m tests.unit.domain.golden")
-    parser.add_argument(
-        "--write", metavar="NAME", required=True, help="a type and version, as SessionStarted.v1"
-    )
-    name = parser.parse_args().write
+    deeds = parser.add_mutually_exclusive_group(required=True)
+    deeds.add_argument("--write", metavar="NAME", help="a type and version, as SessionStarted.v1")
+    deeds.add_argument("--extend", metavar="NAME", help="the same, which has further examples")
+    asked = parser.parse_args()
+    name = asked.write or asked.extend
     try:
-        write(name)
+        if asked.write:
+            write(name)
+        else:
+            extend(name)
     except KeyError:
         parser.error(
             f"{name} is not a current version of an event type with an example in EXAMPLES"
         )
     except FileExistsError as error:
         parser.error(f"{error.filename} is there already, and a golden file is never changed")
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
