@@ -39,6 +39,14 @@ class TreeReader(TileReader, Protocol):
         """Which leaf the event at a position is; None where there is none in the tree."""
         ...
 
+    async def last_by(self, instant: int) -> int | None:
+        """The last leaf whose event had happened by an instant, in microseconds since 1970.
+
+        None where there is none. The log's order is that of transactions: of events of the same
+        blink, some that happened by then may have leaves behind one that did not.
+        """
+        ...
+
     async def position_of(self, event_id: EventId) -> int | None:
         """Where an event is in the log; None where it is not found."""
         ...

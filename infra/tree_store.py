@@ -20,7 +20,7 @@ from domain.transparency import (
 from infra.log_archives import archive_of_leaf, newest_archive
 from infra.postgres import Connection, transaction
 from infra.tree_lookup import find_event
-from infra.tree_rows import entries_between
+from infra.tree_rows import StoredInstant, entries_between, entry_cursor
 
 SEQUENCER = "sequencer"
 """The name of the sequencer's checkpoint."""
@@ -50,6 +50,9 @@ SELECT b.bundle,
      WHERE (transaction_id, position) <= (event.transaction_id, event.position)
      ORDER BY transaction_id DESC, position DESC LIMIT 1
   ) b
+"""
+_LAST_BEGUN = """
+SELECT bundle FROM entry_bundles WHERE earliest_at <= %b ORDER BY bundle DESC LIMIT 1
 """
 _PLACE = "SELECT transaction_id, position FROM checkpoints WHERE reader = %s"
 _START = (0, 0)
@@ -119,6 +122,21 @@ async def read_leaf_at(connection: Connection, position: int) -> int | None:
     return None if archive is not None and leaf < archive.end_leaf else leaf
 
 
+async def read_last_by(connection: Connection, instant: int) -> int | None:
+    """The last leaf whose event had happened by an instant; None where there is none."""
+    cursor = entry_cursor(connection)
+    await cursor.execute(_LAST_BEGUN, (StoredInstant(instant),))
+    record = await cursor.fetchone()
+    if record is None:
+        return None
+    first: int = record[0] * BUNDLE_WIDTH
+    entries = await read_entries(connection, first, BUNDLE_WIDTH)
+    if not entries:  # in an archive, which holds whole bundles
+        return first + BUNDLE_WIDTH - 1
+    by_then = (leaf for leaf, each in enumerate(entries, first) if each.occurred_at <= instant)
+    return max(by_then, default=None)
+
+
 class StoredTree:
     """``audit.tree_ports.TreeReader`` over a pool: each question in a transaction of its own."""
 
@@ -156,6 +174,11 @@ class StoredTree:
         """See ``TreeReader.leaf_at``."""
         async with transaction(self._engine) as connection:
             return await read_leaf_at(connection, position)
+
+    async def last_by(self, instant: int) -> int | None:
+        """See ``TreeReader.last_by``."""
+        async with transaction(self._engine) as connection:
+            return await read_last_by(connection, instant)
 
     async def position_of(self, event_id: EventId) -> int | None:
         """See ``TreeReader.position_of``."""

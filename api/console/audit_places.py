@@ -38,9 +38,6 @@ async def newest_head(services: Services) -> NewestHead | None:
 async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
     """Which leaf is the last at a moment; None where there is none.
 
-    Of an instant it is found by halves. The log's order is that of transactions, so among events
-    of the same blink it may be the one beside.
-
     Args:
         tree: The stored tree.
         moment: The moment.
@@ -50,17 +47,8 @@ async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
         return moment.leaf if moment.leaf < size else None
     if not isinstance(moment, AtInstant):
         return await tree.leaf_at(moment.position)
-    at = microseconds(moment.at)
-    first, end = 0, size
-    while first < end:
-        middle = (first + end) // 2
-        found = await tree.entries(middle, 1)
-        # What is archived is the beginning of the log.
-        if not found or found[0].occurred_at <= at:
-            first = middle + 1
-        else:
-            end = middle
-    return first - 1 if first else None
+    last = await tree.last_by(microseconds(moment.at))
+    return None if last is None else min(last, size - 1)
 
 
 async def happened_at(tree: TreeReader, leaf: int) -> datetime | None:

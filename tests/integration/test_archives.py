@@ -13,6 +13,7 @@ from audit.archive_files import ArchiveFileError, read_header, verified_leaves
 from domain.archives import Archive, ArchivedError, NotArchivedError
 from domain.as_of import AlteredHistoryError, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
 from domain.events.archives import LogArchived, LogRestored
+from domain.events.canonical import microseconds
 from domain.events.envelope import NewEvent
 from domain.events.families import StepUpRequired
 from domain.ids import ARCHIVES_STREAM, Stream
@@ -149,6 +150,13 @@ async def test_the_tree_says_where_archived_events_went_and_gives_the_others(log
     )
     place = rest[3].place
     assert await tree.leaf_at(place[1]) == archive.end_leaf + 3
+    ((earliest, bundle),) = log.sql(
+        "SELECT min(earliest_at), (array_agg(bundle ORDER BY earliest_at))[1] FROM entry_bundles"
+    )
+    assert isinstance(earliest, datetime)
+    assert isinstance(bundle, int)
+    assert bundle < archive.end_leaf // 256
+    assert await tree.last_by(microseconds(earliest)) == 256 * bundle + 255
 
 
 async def test_replay_and_the_projections_go_on_from_the_snapshot(log: Kept) -> None:

@@ -1,6 +1,7 @@
 """The sequencer on a real PostgreSQL: one chain, whoever else runs and whatever is in the log."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,7 @@ from audit.sequencer import Sequencer
 from audit.signed_notes import Signer
 from audit.tiles import edge_tiles, tile_path, width_at
 from audit.tlog_proofs import verify_proof
+from domain.events.canonical import microseconds
 from domain.transparency import BUNDLE_WIDTH, TileId, TreeDamagedError
 from infra.sealing import DataKeys
 from infra.tree_files import TreeFolder
@@ -216,6 +218,24 @@ async def test_leaves_and_events_are_found_by_one_another(
     assert await tree.leaf_at(positions[551]) is None
     assert await tree.leaf_at(10**9) is None
     assert await tree.entries(600, 1) == []
+
+
+async def test_the_last_leaf_by_an_instant_is_found(
+    conninfo: str, owner_conninfo: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    append(owner_conninfo, 600)  # a second apart
+    noon = microseconds(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    tree = StoredTree(engine)
+    never_sequenced = await tree.last_by(noon + 300_000_000)
+    await sequenced(conninfo, tmp_path / "tree")
+
+    found = [
+        await tree.last_by(noon + later)
+        for later in (0, 1_000_000, 1_999_999, 256_000_000, 257_000_000, 10**12)
+    ]
+
+    assert never_sequenced is None
+    assert found == [None, 0, 0, 255, 256, 599]
 
 
 async def test_every_proof_of_the_stored_tree_holds(
