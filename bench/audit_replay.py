@@ -43,7 +43,7 @@ SELECT leaf / 256, (array_agg(transaction_id ORDER BY leaf))[1],
 def replay_figures(on: Bench, say: Say, events: int = _EVENTS) -> list[Figure]:
     """A log of its own, with snapshots taken as it grows."""
     on.create_database(_DATABASE)
-    users = asyncio.run(_make_log(on, events, say))
+    users = asyncio.run(make_log(on, _DATABASE, events, say))
     conninfo = on.conninfo(_DATABASE, user="postgres")
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(_INDEX)  # as the sequencer leaves it
@@ -73,8 +73,9 @@ def replay_figures(on: Bench, say: Say, events: int = _EVENTS) -> list[Figure]:
     ]
 
 
-async def _make_log(on: Bench, events: int, say: Say) -> list[UserId]:
-    engine = create_engine(on.conninfo(_DATABASE), max_connections=4, wait_s=10)
+async def make_log(on: Bench, database: str, events: int, say: Say) -> list[UserId]:
+    """Fill a log with lives, and take snapshots as it grows; returns the users."""
+    engine = create_engine(on.conninfo(database), max_connections=4, wait_s=10)
     snapshots = 0
 
     async def progress(written: int) -> None:
@@ -86,7 +87,7 @@ async def _make_log(on: Bench, events: int, say: Say) -> list[UserId]:
             say(f"made {written:,} events; a snapshot in {time.perf_counter() - began:.1f} s")
 
     try:
-        return await make_lives(on, _DATABASE, events, progress)
+        return await make_lives(on, database, events, progress)
     finally:
         await engine.dispose()
 

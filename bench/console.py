@@ -1,19 +1,26 @@
-"""Every page of the console on a database of a million users and a hundred thousand alerts."""
+"""Every page of the console on a database of a million users and a hundred thousand alerts.
+
+The past that the audit pages look into is a log of its own size, with snapshots and a signed tree.
+"""
 
 import asyncio
 import re
 import statistics
 import time
+from datetime import datetime, timedelta
 from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import psycopg
 
+from bench.audit_replay import make_log
+from bench.audit_tree import SIGNER, sequence_all
 from bench.dataset import make_history
 from bench.environment import PASSWORD, Bench, cause, register_users, service
 from bench.figures import Figure
 from bench.measures import Say
 from domain.events.users import Role
+from domain.ids import UserId
 from domain.user import ChangeRoles
 from infra.postgres import create_engine
 from infra.user_commands import PostgresUserCommands
@@ -22,7 +29,10 @@ _DATABASE = "console"
 _USERS = 1_000_000
 _ALERTS = 100_000
 _TIMES = 200
+_EVENTS = 250_000
 _P50_MS, _P99_MS = 25.0, 100.0
+_OF_THE_PAST_P50_MS, _OF_THE_PAST_P99_MS = 250.0, 1_000.0
+"""Where a page is folded from the log."""
 _WARM_UP = 20
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -62,21 +72,45 @@ def console_figures(on: Bench, say: Say) -> list[Figure]:
     """p50 and p99 of each page, one request after the other on one connection."""
     on.create_database(_DATABASE)
     say(f"making {_USERS:,} users and {_ALERTS:,} alerts")
+    users = asyncio.run(make_log(on, _DATABASE, _EVENTS, say))
     asyncio.run(make_history(on, _DATABASE, [500], lambda _length: None))
     (name,) = asyncio.run(_staff(on))
     with psycopg.connect(on.conninfo(_DATABASE, user="postgres"), autocommit=True) as connection:
         for statement in _FILL.split(";\n"):
             if statement.strip():
                 connection.execute(statement.encode())
+        bounds = connection.execute("SELECT min(occurred_at), max(occurred_at) FROM events")
+        first, last = bounds.fetchone() or (None, None)
+    say("sequencing the log")
+    sequence_all(on, _DATABASE)
+    with psycopg.connect(on.conninfo(_DATABASE, user="postgres"), autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-    with service(on, _DATABASE) as running:
+    with service(on, _DATABASE, SESSIONTRAIL_TREE_PUBLIC_KEY=str(SIGNER.verifier)) as running:
         browser = _Browser(running.port)
+        figures = [*_figures_of("sign-in", browser, "/console/sign-in")]
         browser.sign_in(name)
-        figures = []
         for page, path in browser.pages().items():
             say(f"{page}: {path}")
             figures.extend(_figures_of(page, browser, path))
+        for page, path in _pages_of_the_past(first, last, users[len(users) // 2]).items():
+            say(f"{page}: {path}")
+            bars = (_OF_THE_PAST_P50_MS, _OF_THE_PAST_P99_MS)
+            figures.extend(_figures_of(page, browser, path, bars))
     return figures
+
+
+def _pages_of_the_past(first: datetime, last: datetime, user_id: UserId) -> dict[str, str]:
+    """The addresses of pages that are folded from the log, by name."""
+    middle = first + (last - first) / 2
+    moment = {"as_of": middle.isoformat()}
+    between = {"since": middle.isoformat(), "until": (middle + timedelta(hours=1)).isoformat()}
+    whose = {"user": user_id}
+    return {
+        "audit": "/console/audit?" + urlencode(moment),
+        "audit, one user": "/console/audit?" + urlencode(moment | whose),
+        "audit, an hour's changes": "/console/audit/diff?" + urlencode(between),
+        "audit, one user's changes": "/console/audit/diff?" + urlencode(between | whose),
+    }
 
 
 async def _staff(on: Bench) -> list[str]:
@@ -87,12 +121,14 @@ async def _staff(on: Bench) -> list[str]:
     if found is None:
         msg = "the user that was just registered is not there"
         raise RuntimeError(msg)
-    await users.command(found.user.user_id, ChangeRoles((Role.ADMIN, Role.ANALYST)), cause())
+    await users.command(found.user.user_id, ChangeRoles(tuple(Role)), cause())
     await engine.dispose()
     return names
 
 
-def _figures_of(page: str, browser: "_Browser", path: str) -> list[Figure]:
+def _figures_of(
+    page: str, browser: "_Browser", path: str, bars: tuple[float, float] = (_P50_MS, _P99_MS)
+) -> list[Figure]:
     for _ in range(_WARM_UP):
         browser.get(path)
     times = []
@@ -102,8 +138,8 @@ def _figures_of(page: str, browser: "_Browser", path: str) -> list[Figure]:
         times.append((time.perf_counter() - began) * 1000)
     p99 = statistics.quantiles(times, n=100)[98]
     return [
-        Figure(f"{page} p50", statistics.median(times), "ms", None, _P50_MS, at_least=False),
-        Figure(f"{page} p99", p99, "ms", None, _P99_MS, at_least=False),
+        Figure(f"{page} p50", statistics.median(times), "ms", None, bars[0], at_least=False),
+        Figure(f"{page} p99", p99, "ms", None, bars[1], at_least=False),
     ]
 
 
@@ -158,4 +194,10 @@ class _Browser:
             "console rules": "/console/rules",
             "console rule": "/console/rules/device-change",
             "account": "/account",
+            "console people": "/console/people",
+            "revoke an alert's session": links[0] + "/revoke",
+            "allow an alert's facts": links[0] + "/allow",
+            "revoke a person's sessions": person[1] + "/revoke",
+            "audit event": f"/console/audit/events/leaf:{_EVENTS // 2}",
+            "audit exports": "/console/audit/exports",
         }

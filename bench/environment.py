@@ -112,8 +112,8 @@ class Service:
 
 
 @contextmanager
-def service(on: Bench, database: str) -> Iterator[Service]:
-    """Serve a database, with the default settings but for the rate limits' amounts."""
+def service(on: Bench, database: str, **settings: str) -> Iterator[Service]:
+    """Serve a database, with the default settings but for these and the rate limits' amounts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -122,6 +122,7 @@ def service(on: Bench, database: str) -> Iterator[Service]:
         "DATABASE_URL": on.conninfo(database),
         "SESSIONTRAIL_DATA_DIR": str(on.folder),
         **{f"SESSIONTRAIL_LIMIT_{name}": _UNLIMITED for name in _LIMITS},
+        **settings,
     }
     with (on.folder / "service.log").open("ab") as log:
         process = subprocess.Popen(
