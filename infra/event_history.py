@@ -30,14 +30,11 @@ from domain.ids import (
     alert_stream,
     family_stream,
 )
-from infra.event_store import append_stream, database_clock, stream_version
+from infra.event_store import append_in_turn
 from infra.log_archives import archived_files
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys, UnsealError
 from infra.subject_keys import hold_subject_keys, subject_keys
-
-_LOCK = 7_305_802_116_530_214
-"""Advisory lock of whoever records a reveal: they append to one stream, one after the other."""
 
 _COLUMNS = """
 SELECT position, transaction_id, stream, version, event_id, type, schema_version, occurred_at,
@@ -111,15 +108,12 @@ class AuditHistories:
             if subject_id is None or subject_id not in held:
                 msg = "whoever it is about was erased: there is nothing left to open"
                 raise NothingToRevealError(msg)
-            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             event = PersonalDataRevealed(scope=of.scope, scope_id=of.id)
-            await append_stream(
+            await append_in_turn(
                 connection,
                 REVEALS_STREAM,
-                await stream_version(connection, REVEALS_STREAM),
-                [NewEvent(event, Personal(comment=reason))],
+                NewEvent(event, Personal(comment=reason)),
                 cause,
-                await database_clock(connection),
                 subject_id=subject_id,
                 data_key=self._data_keys.unwrap(held[subject_id], subject_id),
             )

@@ -295,6 +295,32 @@ async def append_stream(
     await insert(connection, _APPEND, event_document(rows))
 
 
+async def append_in_turn(
+    connection: Connection,
+    stream: Stream,
+    new: NewEvent,
+    cause: Cause,
+    *,
+    subject_id: UserId | None,
+    data_key: DataKey | None,
+) -> None:
+    """Append to a stream that anybody's deeds go on record in.
+
+    Whoever else does so waits until this transaction ends, and so meets no conflict.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (stream,))
+    await append_stream(
+        connection,
+        stream,
+        await stream_version(connection, stream),
+        [new],
+        cause,
+        await database_clock(connection),
+        subject_id=subject_id,
+        data_key=data_key,
+    )
+
+
 async def stream_version(connection: Connection, stream: Stream) -> int:
     """The version of a stream's last event; 0 where it has none."""
     cursor = await connection.execute(

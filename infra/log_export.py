@@ -13,15 +13,13 @@ from domain.exports import ExportedAs, ExportRequest, NotExportedError, Selectio
 from domain.ids import EXPORTS_STREAM, SYSTEM_SUBJECT, UserId
 from domain.transparency import LogEntry, LogPlace
 from infra.event_history import without_secrets
-from infra.event_store import append_stream, database_clock, stream_version
+from infra.event_store import append_in_turn
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKey, DataKeys, UnsealError
 from infra.subject_keys import hold_subject_keys, subject_keys, system_key
 from infra.tree_rows import entries_between
 from infra.tree_store import read_place
 
-_LOCK = 7_305_802_116_530_217
-"""Advisory lock of whoever records an export: they append to one stream, one after the other."""
 _BUNDLES_AT_ONCE = 20_000
 
 _BUNDLES_OF_TIME = """
@@ -158,14 +156,11 @@ async def record_export(
             if await erased.fetchone() is not None:
                 msg = "somebody was erased while the export was made: make it again"
                 raise NotExportedError(msg)
-        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        await append_stream(
+        await append_in_turn(
             connection,
             EXPORTS_STREAM,
-            await stream_version(connection, EXPORTS_STREAM),
-            [NewEvent(event, None if reason is None else Personal(comment=reason))],
+            NewEvent(event, None if reason is None else Personal(comment=reason)),
             cause,
-            await database_clock(connection),
             subject_id=subject,
             data_key=key,
         )
