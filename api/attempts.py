@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from api.ports import Services
-from api.problems import rate_limited
+from api.problems import ProblemError, ProblemKind, rate_limited
 from api.requests import is_known_device
 from api.tries import LimitKey, LimitReachedError
 from domain.client import ClientContext, network_of, site_of
@@ -31,6 +31,7 @@ class PasswordAttempt:
     ) -> None:
         """Judge the device; count nothing yet."""
         self._services = services
+        self._found = found
         self._user_id = found.user.user_id if found is not None else None
         self._network = _UNKNOWN_NETWORK if client.ip is None else network_of(client.ip)
         site = None if client.ip is None else site_of(client.ip)
@@ -50,14 +51,28 @@ class PasswordAttempt:
             if site is not None:
                 self._limits.append((LimitName.LOGIN_PER_SITE, (site,)))
 
-    @asynccontextmanager
-    async def let_in(self) -> AsyncIterator[None]:
-        """Verify the password within: what is under way counts like a failure until it is over.
+    async def verify(self, password: str) -> SignIn:
+        """Whose password it is.
+
+        Where nobody is found, or their password is not kept here, it takes as long and is answered
+        alike. A hash of older parameters is renewed.
 
         Raises:
-            ProblemError: Failures have used a limit up: 429 with the time to wait, before any
-                hashing.
+            ProblemError: It is wrong, or its user disabled: 401. Or failures have used a limit up:
+                429 with the time to wait, before any hashing.
         """
+        services, found = self._services, self._found
+        async with self._let_in():
+            fits = await services.passwords.verify(found.password_hash if found else None, password)
+            if not fits or found is None or found.user.disabled_at is not None:
+                await self.failed()
+                raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
+        await _rehash_if_old(services, found, password)
+        return found
+
+    @asynccontextmanager
+    async def _let_in(self) -> AsyncIterator[None]:
+        """What is under way within counts like a failure until it is over."""
         services = self._services
         try:
             async with services.tries.let_in(services.limits, self._limits):
@@ -75,7 +90,7 @@ class PasswordAttempt:
         self._services.telemetry.login("refused")
 
 
-async def rehash_if_old(services: Services, found: SignIn, password: str) -> None:
+async def _rehash_if_old(services: Services, found: SignIn, password: str) -> None:
     """Put a hash with today's parameters in the place of an older one, now that it is known."""
     stored = found.password_hash
     if stored is not None and services.passwords.needs_rehash(stored):

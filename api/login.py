@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.answers import Answer, token_answer
-from api.attempts import PasswordAttempt, rehash_if_old
+from api.attempts import PasswordAttempt
 from api.backend_clients import client_told_by
 from api.fast import PROBLEMS, answered_with, client_reader
 from api.ports import Services
@@ -61,14 +61,9 @@ async def login(
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
 
     client = client_reader(request).context(request.scope, headers)
-    found = await services.users.find_for_sign_in(username)
-    attempt = PasswordAttempt(services, username, found, client, device_token(headers))
-    async with attempt.let_in():
-        fits = await services.passwords.verify(found.password_hash if found else None, password)
-        if not fits or found is None or found.user.disabled_at is not None:
-            await attempt.failed()
-            raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
-    await rehash_if_old(services, found, password)
+    named = await services.users.find_for_sign_in(username)
+    attempt = PasswordAttempt(services, username, named, client, device_token(headers))
+    found = await attempt.verify(password)
 
     fresh_device = None
     if not attempt.from_known_device:

@@ -3,10 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from api.answers import Answer, token_answer
-from api.attempts import PasswordAttempt, rehash_if_old
+from api.attempts import PasswordAttempt
 from api.backend_clients import client_told_by
 from api.fast import PROBLEMS, answered_with, client_reader, refusal_of
-from api.ports import Services
 from api.problems import ProblemError, ProblemKind, problem_of
 from api.refresh import (
     PresentedTokens,
@@ -15,10 +14,9 @@ from api.refresh import (
     refuse_if_too_often,
     tokens_or_problem,
 )
-from api.requests import Headers, device_token
+from api.requests import device_token
 from api.schemas import ReauthenticateBody, ReauthenticatedBody, Tokens
 from api.security import BackendIn, CorrelationIn, HeadersIn, ServicesIn
-from domain.client import ClientContext
 from domain.events.envelope import USER, Actor, ActorKind, Cause
 from domain.events.users import UserOrigin
 from domain.family import Session
@@ -75,7 +73,10 @@ async def reauthenticate(
     if isinstance(checked, Refusal):
         services.telemetry.refresh(checked.value)
         raise ProblemError(ProblemKind.INVALID_GRANT)
-    await _verify_password(services, checked, password, client, headers)
+    owner = await services.users.find(checked)
+    account = checked if owner is None else str(owner.user.username or checked)
+    attempt = PasswordAttempt(services, account, owner, client, device_token(headers))
+    await attempt.verify(password)
 
     def make_answer(executed: Executed, session: Session, token: str) -> Answer:
         return token_answer(services, executed, session, token, delivery)
@@ -97,27 +98,6 @@ def _owner_of(checked: Executed) -> UserId | Refusal:
     if checked.decision.refusal is not None or checked.family is None:
         return checked.decision.refusal or Refusal.UNKNOWN_SESSION
     return checked.family.user_id
-
-
-async def _verify_password(
-    services: Services, user_id: UserId, password: str, client: ClientContext, headers: Headers
-) -> None:
-    """Try a user's password, under the limits that their sign-ins are under.
-
-    Where their password is not kept here, it takes as long and is answered alike.
-
-    Raises:
-        ProblemError: It is wrong, or too many were.
-    """
-    found = await services.users.find(user_id)
-    account = user_id if found is None else str(found.user.username or user_id)
-    attempt = PasswordAttempt(services, account, found, client, device_token(headers))
-    async with attempt.let_in():
-        fits = await services.passwords.verify(found.password_hash if found else None, password)
-        if not fits or found is None or found.user.disabled_at is not None:
-            await attempt.failed()
-            raise ProblemError(ProblemKind.INVALID_CREDENTIALS)
-    await rehash_if_old(services, found, password)
 
 
 @router.post(
