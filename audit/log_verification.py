@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.head_claims import Claim, HeadClaims, SavedHead, StoredHeads
 from audit.leaf_alignment import Fault, Found, LeafFault, align
 from audit.merkle import HASH_BYTES, leaf_hash, root_of
-from audit.signed_notes import NoteError, Verifier
+from audit.signed_notes import Verifier
 from audit.tiles import GrowingTiles, edge_tiles, split_hashes
 from audit.tree_ports import TileReader
-from domain.transparency import BUNDLE_WIDTH, BundleSpan, LogEntry, LogPlace, TileId, TreeHead
+from domain.transparency import BUNDLE_WIDTH, BundleSpan, LogEntry, LogPlace, TileId
 
 _PAGE = 8192
 _BUNDLES_AT_ONCE = 256
@@ -43,18 +43,6 @@ class Finding(msgspec.Struct, frozen=True):
         return self.what
 
 
-class SavedHead(NamedTuple):
-    """A head that somebody kept, its signature checked.
-
-    Attributes:
-        whose: Where it was kept, for the finding.
-        checkpoint: What it says.
-    """
-
-    whose: str
-    checkpoint: Checkpoint
-
-
 class Covered(NamedTuple):
     """What a verification has looked at.
 
@@ -71,7 +59,7 @@ class Covered(NamedTuple):
     unsigned_since: datetime | None
 
 
-class StoredLog(TileReader, Protocol):
+class StoredLog(TileReader, StoredHeads, Protocol):
     """The log and its tree in one snapshot of the database."""
 
     async def entries_after(self, place: LogPlace, limit: int) -> Sequence[LogEntry]:
@@ -80,10 +68,6 @@ class StoredLog(TileReader, Protocol):
 
     async def bundles(self, first: int, count: int) -> Mapping[int, BundleSpan]:
         """Those bundles that there are, by number."""
-        ...
-
-    async def heads(self, above: int, limit: int) -> Sequence[TreeHead]:
-        """Heads of trees larger than a size, the smallest first."""
         ...
 
     async def sequenced(self) -> LogPlace:
@@ -111,8 +95,8 @@ class LogVerification:
             saved: Heads that today's log has to extend.
         """
         self._log = log
-        self._verifier = verifier
         self._saved = saved
+        self._claims = HeadClaims(log, verifier, saved, self._find)
         self._events = _Events(log)
         self._tree = GrowingTiles()
         self._faults: list[LeafFault] = []
@@ -127,18 +111,15 @@ class LogVerification:
         Returns:
             What was looked at.
         """
-        claims = await self._claims()
-        size = max((each.size for each in claims if each.is_stored), default=0)
-        for each in claims:
-            if each.size > size:
+        size = await self._claims.newest()
+        for each in self._saved:
+            if each.checkpoint.size > size:
                 self._find(
-                    f"{each.whose} is of {each.size} events and the database has signed heads up"
-                    f" to {size}: it was set back, or its newest heads were removed"
+                    f"{each.whose} is of {each.checkpoint.size} events and the database has signed"
+                    f" heads up to {size}: it was set back, or its newest heads were removed"
                 )
         archived, behind = await self._log.archived()
         self._events.start(behind if archived else (0, 0))
-        due = iter([each for each in claims if each.size <= size])
-        claim = next(due, None)
         while self._tree.size < size:
             bundle = self._tree.size // BUNDLE_WIDTH
             truth = await self._leaves(bundle, size, archived)
@@ -146,10 +127,8 @@ class LogVerification:
                 self._find(f"the tree ends at leaf {self._tree.size}, its head says {size}")
                 break
             start = self._tree.size
-            while claim is not None and claim.size <= start + len(truth):
-                self._tree.extend(truth[self._tree.size - start : claim.size - start])
-                self._check_root(claim)
-                claim = next(due, None)
+            for claim in await self._claims.due(start + len(truth)):
+                self._check_root(claim, start, truth)
             self._tree.extend(truth[self._tree.size - start :])
             if (bundle + 1) % _BUNDLES_AT_ONCE == 0:
                 await self._check_tiles()
@@ -160,30 +139,11 @@ class LogVerification:
         progress(size, size)
         return Covered(size, min(archived, size), beyond, unsigned_since)
 
-    # ------------------------------------------------------------------ heads
-
-    async def _claims(self) -> list["_Claim"]:
-        """Every head that the tree must agree with, the smallest first."""
-        claims = [
-            _Claim(one.checkpoint.size, one.checkpoint.root, one.whose) for one in self._saved
-        ]
-        above = -1
-        while page := await self._log.heads(above, _PAGE):
-            claims.extend(claim for head in page if (claim := self._claim_of(head)) is not None)
-            above = page[-1].size
-        return sorted(claims, key=lambda each: each.size)
-
-    def _claim_of(self, head: TreeHead) -> "_Claim | None":
-        try:
-            signed = open_checkpoint(head.note, self._verifier)
-        except NoteError as error:
-            self._find(f"the stored head of {head.size} events is not signed by the log: {error}")
-            return None
-        if (signed.size, signed.root) != (head.size, head.root):
-            self._find(f"the stored head of {head.size} events does not say what was signed")
-        return _Claim(signed.size, signed.root, "the stored head", is_stored=True)
-
-    def _check_root(self, claim: "_Claim") -> None:
+    def _check_root(self, claim: Claim, start: int, truth: Sequence[bytes]) -> None:
+        """Grow the tree to the size of a claim, and compare."""
+        if claim.size < self._tree.size:
+            return  # it was found to be stored under another size
+        self._tree.extend(truth[self._tree.size - start : claim.size - start])
         if claim.root != self._tree.root():
             self._find(
                 f"{claim.whose} of {claim.size} events was signed over another tree than the one"
@@ -225,7 +185,7 @@ class LogVerification:
             return above is None or above == root_of(leaves)
         tree = copy.deepcopy(self._tree)
         tree.extend(leaves)
-        newest = await self._log.heads(tree.size - 1, 1)
+        newest = await self._log.heads(tree.size - 1, tree.size, 1)
         return bool(newest) and newest[0].root == tree.root()
 
     def _note_narrow(self, bundle: int, held: int, width: int) -> None:
@@ -281,15 +241,6 @@ class LogVerification:
 
     def _find(self, what: str, leaf: int | None = None) -> None:
         self.findings.append(Finding(what, leaf))
-
-
-class _Claim(NamedTuple):
-    """A tree that somebody signed."""
-
-    size: int
-    root: bytes
-    whose: str
-    is_stored: bool = False
 
 
 class _Events:

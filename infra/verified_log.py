@@ -17,7 +17,10 @@ _BUNDLES = """
 SELECT bundle, transaction_id::text::bigint, position, earliest_at, latest_at
   FROM entry_bundles WHERE bundle >= %s ORDER BY bundle LIMIT %s
 """
-_HEADS = "SELECT size, root, note FROM tree_heads WHERE size > %s ORDER BY size LIMIT %s"
+_HEADS = """
+SELECT size, root, note FROM tree_heads WHERE size > %s AND size <= %s ORDER BY size LIMIT %s
+"""
+_HEADS_BELOW = "SELECT size, root, note FROM tree_heads WHERE size < %s ORDER BY size DESC LIMIT %s"
 # Streams that no projection folds: their versions are looked at here. Of archived ones a beginning
 # may be gone.
 _BROKEN_STREAMS = """
@@ -75,9 +78,14 @@ class VerifiedLog:
         """The newest signed tree; None where nothing was ever signed."""
         return await read_newest_head(self.connection)
 
-    async def heads(self, above: int, limit: int) -> Sequence[TreeHead]:
-        """See ``StoredLog.heads``."""
-        cursor = await self.connection.execute(_HEADS, (above, limit), binary=True)
+    async def heads(self, above: int, up_to: int, limit: int) -> Sequence[TreeHead]:
+        """See ``StoredHeads.heads``."""
+        cursor = await self.connection.execute(_HEADS, (above, up_to, limit), binary=True)
+        return [TreeHead(*record) for record in await cursor.fetchall()]
+
+    async def heads_below(self, size: int, limit: int) -> Sequence[TreeHead]:
+        """See ``StoredHeads.heads_below``."""
+        cursor = await self.connection.execute(_HEADS_BELOW, (size, limit), binary=True)
         return [TreeHead(*record) for record in await cursor.fetchall()]
 
     async def sequenced(self) -> LogPlace:

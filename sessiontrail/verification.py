@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.log_verification import Covered, Finding, LogVerification, SavedHead
+from audit.head_claims import SavedHead
+from audit.log_verification import Covered, Finding, LogVerification
 from audit.signed_notes import Verifier
 from domain.as_of import AlteredHistoryError
 from infra.snapshot_store import altered_snapshots

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from audit.checkpoints import open_checkpoint
-from audit.log_verification import Finding, SavedHead
+from audit.head_claims import SavedHead
+from audit.log_verification import Finding
 from audit.signed_notes import NoteError, Verifier
 from infra.postgres import create_engine
 from infra.settings import Settings, load_settings

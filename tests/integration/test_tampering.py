@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from audit.checkpoints import open_checkpoint, signed_checkpoint
-from audit.log_verification import Covered, SavedHead
+from audit.head_claims import SavedHead
+from audit.log_verification import Covered
 from audit.merkle import leaf_hash
 from audit.signed_notes import Signer
 from audit.tiles import GrowingTiles
