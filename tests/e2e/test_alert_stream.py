@@ -1,10 +1,7 @@
 """The live stream of alerts: as they happen, without a gap, and only to whom it may concern."""
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -15,64 +12,8 @@ from tests.alerts import raised, repeated
 from tests.e2e.accounts import Account, add_user
 from tests.e2e.alerts import append, raise_alert
 from tests.e2e.clients import Device
-from tests.e2e.service import RunningService
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of the stream."""
-
-    event: str | None
-    data: Json | None
-    cursor: str | None
-
-    @property
-    def alert_id(self) -> str:
-        assert self.event == "alert"
-        assert self.data is not None
-        return str(self.data["id"])
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A stream that is being read."""
-
-    answer: httpx.Response
-    lines: Iterator[str]
-
-    def message(self) -> Message:
-        """The next one that says something."""
-        while True:
-            fields: dict[str, str] = {}
-            while line := next(self.lines):
-                name, _, value = line.partition(": ")
-                fields[name] = value
-            if "event" in fields or "id" in fields:
-                data = fields.get("data")
-                return Message(
-                    fields.get("event"),
-                    None if data is None else json.loads(data),
-                    fields.get("id"),
-                )
-
-    def begin(self) -> "Stream":
-        """Wait for the beginning: the stream listens from then on."""
-        assert next(self.lines) == "retry: 2000"
-        assert next(self.lines) == ""
-        return self
-
-
-@contextmanager
-def stream_of(member: Device, last_event_id: str | None = None) -> Iterator[Stream]:
-    headers = {b"Authorization": f"Bearer {member.access_token}".encode()}
-    if last_event_id is not None:
-        headers[b"Last-Event-ID"] = last_event_id.encode()
-    with httpx.stream(
-        "GET", member.url + "/v1/alerts/stream", headers=headers, timeout=20
-    ) as answer:
-        yield Stream(answer, answer.iter_lines())
+from tests.e2e.service import RunningService, command
+from tests.e2e.streaming import stream_of
 
 
 def signed_in(device: Device, account: Account) -> Device:
@@ -157,6 +98,50 @@ def test_the_stream_ends_with_the_session(analyst: Device) -> None:
         stream.begin()
         assert analyst.post("/v1/logout").status_code == 204
 
+        assert list(stream.lines) == []
+
+
+@pytest.mark.parametrize("of", ["the-session", "the-family", "the-user"])
+def test_the_stream_ends_when_somebody_revokes_the_reader(
+    shared_service: RunningService, analyst: Device, device: Callable[..., Device], of: str
+) -> None:
+    admin = signed_in(device(), add_user(shared_service, roles=(Role.ADMIN,)))
+    session = analyst.session
+    path = {
+        "the-session": f"/v1/users/{session['user_id']}/sessions/{session['session_id']}",
+        "the-family": f"/v1/families/{session['family_id']}",
+        "the-user": f"/v1/users/{session['user_id']}/sessions",
+    }[of]
+    with stream_of(analyst) as stream:
+        stream.begin()
+        assert admin.delete(path).is_success
+        raise_alert(shared_service, raised())
+
+        assert list(stream.lines) == []
+
+
+def test_the_stream_ends_when_its_reader_has_to_prove_themself_again(
+    shared_service: RunningService, analyst: Device, device: Callable[..., Device]
+) -> None:
+    admin = signed_in(device(), add_user(shared_service, roles=(Role.ADMIN,)))
+    with stream_of(analyst) as stream:
+        stream.begin()
+        held = admin.post(f"/v1/families/{analyst.session['family_id']}/require-step-up")
+
+        assert held.status_code == 204
+        assert list(stream.lines) == []
+
+
+def test_the_stream_ends_when_its_reader_loses_the_role(
+    shared_service: RunningService, device: Callable[..., Device]
+) -> None:
+    account = add_user(shared_service, roles=(Role.ANALYST,))
+    with stream_of(signed_in(device(), account)) as stream:
+        stream.begin()
+        taken = command(shared_service.environment, "users", "roles", account.username)
+        raise_alert(shared_service, raised())
+
+        assert taken.returncode == 0, taken.stderr
         assert list(stream.lines) == []
 
 
