@@ -18,7 +18,7 @@ from projections.replaying import StateKind
 from projections.session_views import SessionStatus, SessionView, views_of
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.progress import progress_bar
-from sessiontrail.commands.users import find_user
+from sessiontrail.commands.users import find_user, user_of_subject
 from sessiontrail.composition import Store
 
 _KINDS = (StateKind.FAMILY,)
@@ -118,7 +118,10 @@ async def known_user(opened: Store, text: str) -> UserId:
         CommandError: Nobody has that name.
     """
     parsed = parse_uuid(text)
-    return UserId(parsed) if parsed is not None else (await find_user(opened, text)).user_id
+    if parsed is None:
+        return (await find_user(opened, text)).user_id
+    called_so = await user_of_subject(opened, text)
+    return UserId(parsed) if called_so is None else called_so.user.user_id
 
 
 @contextmanager
