@@ -12,6 +12,7 @@ from audit.proving import InvalidReferenceError, NotInTreeError, prove_inclusion
 from audit.signed_notes import NoteError, Verifier
 from audit.tlog_proofs import InclusionProof
 from domain.as_of import AlteredHistoryError
+from domain.transparency import TreeHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,22 @@ def check(proof: InclusionProof, leaf: bytes, key: Verifier | None) -> CheckedPr
     except (NoteError, ProofError) as error:
         flaw = str(error)
     return CheckedProof(proof, leaf, key, head, flaw)
+
+
+def flaw_of_head(head: TreeHead, key: Verifier | None) -> str | None:
+    """What is wrong with a stored head; None where nothing is.
+
+    Args:
+        head: The head.
+        key: The log's public key, where it is known; without it, anybody may have signed.
+    """
+    try:
+        said = _opened(head.note, key)
+    except NoteError as error:
+        return str(error)
+    if (said.size, said.root) != (head.size, head.root):
+        return f"the stored head of {head.size} events is not what its note says"
+    return None
 
 
 async def refuse_archived(services: Services, leaf: int) -> None:

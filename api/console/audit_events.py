@@ -5,7 +5,8 @@ import logging
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from api.console.audit_places import AUDIT, happened_at
+from api.console.audit_addresses import EVENTS
+from api.console.audit_places import instant
 from api.console.pages import page
 from api.console.visits import AuditVisit
 from api.problems import ProblemKind
@@ -13,7 +14,7 @@ from api.proofs import checked_proof
 from api.security import ServicesIn
 from audit.merkle import leaf_hash
 
-router = APIRouter(prefix=f"{AUDIT}/events", include_in_schema=False)
+router = APIRouter(prefix=EVENTS, include_in_schema=False)
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ async def event(
     """
     checked = await checked_proof(services, reference)
     index, head = checked.proof.index, checked.head
+    content = msgspec.json.decode(checked.leaf)
     if checked.flaw is not None:
         _log.error("the past is not as it was written: %s", checked.flaw)
     return await page(
@@ -37,8 +39,8 @@ async def event(
         visit,
         {
             "index": index,
-            "at": await happened_at(services.tree, index),
-            "event": msgspec.json.decode(checked.leaf),
+            "at": instant(content["occurred_at"]),
+            "event": content,
             "raw": msgspec.json.format(checked.leaf, indent=2).decode(),
             "hashed": leaf_hash(checked.leaf).hex(),
             "checked": checked,
@@ -50,4 +52,4 @@ async def event(
 
 
 def _address(leaf: int) -> str:
-    return f"{AUDIT}/events/leaf:{leaf}"
+    return f"{EVENTS}/leaf:{leaf}"

@@ -5,7 +5,7 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from api.console.audit_places import AUDIT
+from api.console.audit_addresses import EXPORTS
 from api.console.forms import Form, form_of
 from api.console.pages import HEADERS, page, with_cookies
 from api.console.visits import AuditVisit
@@ -15,7 +15,7 @@ from api.replay import moment_in
 from api.security import HeadersIn, ServicesIn
 from domain.as_of import AtInstant
 
-router = APIRouter(prefix=f"{AUDIT}/exports", include_in_schema=False)
+router = APIRouter(prefix=EXPORTS, include_in_schema=False)
 
 
 @router.get("")

@@ -1,17 +1,15 @@
-"""Places in the log as the audit pages walk them: which leaf was the last at a moment."""
+"""Places in the log as the audit pages show them: its newest head, and leaves by moment."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from api.ports import Services
+from api.proofs import flaw_of_head
+from audit.signed_notes import Verifier
 from audit.tree_ports import TreeReader
 from domain.as_of import AsOf, AtInstant, AtLeaf
-from domain.events.canonical import microseconds
+from domain.events.canonical import from_microseconds, microseconds
 from domain.transparency import TreeHead
-
-AUDIT = "/console/audit"
-"""Where the audit pages are."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +19,14 @@ class NewestHead:
     Attributes:
         head: The head.
         signed_until: When the last event under it happened; None where it is archived.
+        key: The public key that it was checked with; None where this service knows none.
+        flaw: What is wrong with it; None where nothing is.
     """
 
     head: TreeHead
     signed_until: datetime | None
+    key: Verifier | None
+    flaw: str | None
 
 
 async def newest_head(services: Services) -> NewestHead | None:
@@ -32,7 +34,11 @@ async def newest_head(services: Services) -> NewestHead | None:
     head = await services.tree.newest_head()
     if head is None or head.size == 0:
         return None
-    return NewestHead(head, await happened_at(services.tree, head.size - 1))
+    last = await services.tree.entries(head.size - 1, 1)
+    key = services.log_key()
+    return NewestHead(
+        head, instant(last[0].occurred_at) if last else None, key, flaw_of_head(head, key)
+    )
 
 
 async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
@@ -51,10 +57,15 @@ async def leaf_of(tree: TreeReader, moment: AsOf, size: int) -> int | None:
     return None if last is None else min(last, size - 1)
 
 
-async def happened_at(tree: TreeReader, leaf: int) -> datetime | None:
-    """When a leaf's event happened; None where it is not in the database, or says no instant."""
-    found = await tree.entries(leaf, 1)
+def instant(occurred_at: int) -> datetime | None:
+    """When an event says that it happened; None where there is no such instant.
+
+    No build of ours writes that: the event was altered, and its proof will say so.
+
+    Args:
+        occurred_at: Microseconds since 1970.
+    """
     try:
-        return _EPOCH + timedelta(microseconds=found[0].occurred_at) if found else None
-    except OverflowError:  # no build of ours wrote that: its proof will say so
+        return from_microseconds(occurred_at)
+    except OverflowError:
         return None

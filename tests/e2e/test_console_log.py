@@ -111,10 +111,12 @@ def test_a_head_that_somebody_else_signed_is_found(
         owner.execute("SET session_replication_role = replica")
         owner.execute("UPDATE tree_heads SET note = %s WHERE size = %s", (forged, head.size))
 
-    page = visitor.get(f"{AUDIT}/events/leaf:3")
+    page, pasts = visitor.get(f"{AUDIT}/events/leaf:3"), visitor.get(AUDIT)
 
     assert page.status_code == 500
     assert f"the note is not signed by {SIGNER.verifier.name}" in page.text
+    assert "This head is not as it was signed: the note is not signed by" in pasts.text
+    assert "sessiontrail audit verify" in pasts.text
 
 
 @pytest.mark.parametrize(
