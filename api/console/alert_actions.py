@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.alerts import cleaned, commanded, member_of_staff
+from api.console.alert_detail import Undone, shown
 from api.console.alert_filters import QUEUE
 from api.console.forms import Form, form_of
 from api.console.pages import see_other
@@ -15,6 +16,9 @@ from domain.detection import Verdict
 
 router = APIRouter(prefix=QUEUE, include_in_schema=False)
 
+_CORRECTABLE = {ProblemKind.INVALID_INPUT, ProblemKind.CONFLICT}
+"""Somebody was faster, or something is missing: what was typed is still good."""
+
 
 @router.post("/{alert_id}/{deed}")
 async def act(
@@ -25,10 +29,18 @@ async def act(
     services: ServicesIn,
     headers: HeadersIn,
 ) -> Response:
-    """Carries out one of these, and shows the alert again."""
+    """Carries out one of these, and shows the alert again; also where it cannot be done."""
     form = await form_of(request, services, headers, visit.caller.session.session_id)
-    command, did = await _command(deed, form, visit, services)
-    await commanded(alert_id, command, visit.caller, services)
+    try:
+        command, did = await _command(deed, form, visit, services)
+        await commanded(alert_id, command, visit.caller, services)
+    except ProblemError as error:
+        if error.kind not in _CORRECTABLE:
+            raise
+        said = error.detail or "that cannot be done any more: things have changed meanwhile"
+        problem = f"{said[:1].upper()}{said[1:]}."
+        undone = Undone(problem, error.kind.status, deed, form.text("comment"))
+        return await shown(alert_id, request, visit, services, undone)
     return see_other(request, f"{QUEUE}/{alert_id}?did={did}")
 
 

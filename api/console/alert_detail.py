@@ -53,11 +53,35 @@ class Deed:
     details: str
 
 
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Something that an analyst asked for, and that was not done.
+
+    Attributes:
+        problem: Why not.
+        status: The answer's.
+        deed: What it was.
+        typed: What they had written, so that it is not lost.
+    """
+
+    problem: str
+    status: int
+    deed: str
+    typed: str
+
+
 @router.get("/{alert_id}")
 async def show(
     alert_id: str, request: Request, visit: ReaderVisit, services: ServicesIn
 ) -> Response:
     """An alert's page."""
+    return await shown(alert_id, request, visit, services, None)
+
+
+async def shown(
+    alert_id: str, request: Request, visit: Visit, services: Services, undone: Undone | None
+) -> Response:
+    """The same, with what was asked for in vain."""
     alert = await known_alert(alert_id, services)
     history = await services.histories.last(alert_stream(alert.alert_id), _HISTORY_EVENTS)
     family_history, family = _NO_HISTORY, None
@@ -107,7 +131,9 @@ async def show(
             "live": _lives(family, visit),
             "life": [_deed(entry, names) for entry in reversed(history.entries)],
             "verdicts": list(Verdict),
+            "undone": undone,
         },
+        status=200 if undone is None else undone.status,
     )
 
 

@@ -102,7 +102,10 @@ async def acknowledge_selected(
             AlertId(alert_id), Acknowledge(), caller.cause_as_staff()
         )
         done += not isinstance(after, Refusal)
-    did = "acknowledged" if done else "nothing" if selected else "not-selected"
+    if 0 < done < len(selected):
+        did = "acknowledged-some"
+    else:
+        did = "acknowledged" if done else "nothing" if selected else "not-selected"
     return see_other(request, f"{back}{'&' if '?' in back else '?'}did={did}")
 
 

@@ -5,8 +5,8 @@ from fastapi import FastAPI, Request, Response
 from api.answers import cleared_refresh_cookie
 from api.asgi import problem_of_fault
 from api.console.pages import page
-from api.console.sign_in import sign_in_address
-from api.console.visits import CameFromElsewhereError, HeldError, NotSignedInError
+from api.console.sign_in import asked_of, came_from, sign_in_address
+from api.console.visits import CameFromElsewhereError, HeldError, NotSignedInError, visit_on
 from api.problems import ProblemKind
 from api.requests import REFRESH_COOKIE
 
@@ -57,8 +57,15 @@ async def fault_page(request: Request, error: Exception) -> Response:
     """The page for what went wrong."""
     problem = problem_of_fault(error)
     title, advice = _WORDS.get(problem.kind, (problem.kind.title, ""))
-    content = {"title": title, "advice": advice, "detail": problem.detail}
-    response = await page(request, "fault.html", None, content, status=problem.kind.status)
+    back = came_from(request)
+    content = {
+        "title": title,
+        "advice": advice,
+        "detail": problem.detail,
+        "back": None if back == request.url.path else back,
+    }
+    visit = visit_on(request)
+    response = await page(request, "fault.html", visit, content, status=problem.kind.status)
     response.headers.update(problem.headers)
     return response
 
@@ -83,5 +90,4 @@ async def _held(request: Request, _error: Exception) -> Response:
 
 async def _came_from_elsewhere(request: Request, _error: Exception) -> Response:
     """A page of ours that asks again: this time the browser sends the cookie along."""
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return await page(request, "elsewhere.html", None, {"again": asked})
+    return await page(request, "elsewhere.html", None, {"again": asked_of(request.url)})

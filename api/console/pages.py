@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse
 
 from api.console.assets import assets
 from api.console.forms import TOKEN_FIELD, form_token
-from api.console.times import age, exact, span
+from api.console.times import age, ago, exact, span
 from api.console.visits import Visit, cookies_for
 from api.console.words import NOTICES, in_words
 from api.security import services_of
@@ -52,7 +52,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(age=age, exact=exact, span=span, words=in_words)
+    environment.filters.update(age=age, ago=ago, exact=exact, span=span, words=in_words)
     environment.globals["token_field"] = TOKEN_FIELD
     environment.globals["asset"] = {name: each.path for name, each in assets().items()}
     return environment
@@ -77,6 +77,7 @@ async def page(
     """
     services = await services_of(request)
     token = None if visit is None else form_token(services, visit.caller.session.session_id)
+    did = _did(request)
     html = (
         _environment()
         .get_template(template)
@@ -86,7 +87,8 @@ async def page(
             now=services.now() if visit is None else visit.caller.at,
             path=request.url.path,
             form_token=token,
-            notice=_notice(request),
+            did=did,
+            notice=NOTICES.get(did),
         )
     )
     response = Response(html, status, HEADERS, "text/html; charset=utf-8")
@@ -105,6 +107,7 @@ def with_cookies(request: Request, response: Response) -> Response:
     return response
 
 
-def _notice(request: Request) -> str | None:
-    """What the page before has done, in words; only what we know words for."""
-    return NOTICES.get(request.query_params.get("did", ""))
+def _did(request: Request) -> str:
+    """What the page before has done, if it was a page of ours: a link may claim anything."""
+    ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return request.query_params.get("did", "") if ours else ""

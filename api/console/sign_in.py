@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from starlette.datastructures import URL
 
 from api import login
 from api.answers import cleared_refresh_cookie
@@ -47,12 +48,28 @@ def own_path(text: str) -> str:
     return "/account"
 
 
+def asked_of(url: URL) -> str:
+    """What an address asks for, without what it says that was done: it was done once."""
+    kept = [each for each in url.query.split("&") if each and not each.startswith("did=")]
+    return url.path + (f"?{'&'.join(kept)}" if kept else "")
+
+
+def came_from(request: Request) -> str | None:
+    """The page of ours that led here; None where that was another page, or nobody says."""
+    try:
+        url = URL(request.headers.get("referer", ""))
+        path, is_ours = asked_of(url), url.netloc == request.url.netloc
+    except ValueError:  # it is no URL
+        return None
+    return path if is_ours and own_path(path) == path else None
+
+
 def sign_in_address(request: Request) -> str:
-    """The sign-in page that leads back to this one."""
-    if request.method != "GET":
-        return SIGN_IN
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return f"{SIGN_IN}?next={quote(asked, safe='/')}"
+    """The sign-in page that leads back to this one; a form's to the page that it was on."""
+    if request.method == "GET":
+        return f"{SIGN_IN}?next={quote(asked_of(request.url), safe='/')}"
+    following = came_from(request) or ""
+    return f"{SIGN_IN}?did=not-sent&next={quote(following, safe='/')}"
 
 
 @router.get(SIGN_IN)
@@ -86,8 +103,10 @@ async def sign_in(
     except ProblemError as error:
         if error.kind not in _PROBLEMS:
             raise
-        said = _PROBLEMS[error.kind]
-        return await _asking(request, following, username, said, error.kind.status)
+        said, remember = _PROBLEMS[error.kind], form.has("remember")
+        return await _asking(
+            request, following, username, said, error.kind.status, remember=remember
+        )
     before = token_in(services, headers)
     if before is not None:  # its cookie is overwritten: nobody could end that session any more
         await services.families.execute(
@@ -150,6 +169,13 @@ async def _asking(
     status: int,
     *,
     held: bool = False,
+    remember: bool = False,
 ) -> Response:
-    content = {"next": following, "username": username, "problem": problem, "held": held}
+    content = {
+        "next": following,
+        "username": username,
+        "problem": problem,
+        "held": held,
+        "remember": remember,
+    }
     return await page(request, "sign_in.html", None, content, status=status)

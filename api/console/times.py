@@ -36,6 +36,18 @@ def age(at: datetime, now: datetime) -> str:
     return "now"
 
 
+def ago(at: datetime, now: datetime) -> str:
+    """The same in a sentence.
+
+    >>> from datetime import UTC
+    >>> now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    >>> ago(now - timedelta(minutes=61), now), ago(now, now)
+    ('1 h ago', 'just now')
+    """
+    passed = age(at, now)
+    return "just now" if passed == "now" else f"{passed} ago"
+
+
 def span(length: timedelta) -> str:
     """A length of time in words, by its largest unit.
 

@@ -41,6 +41,7 @@ from domain.refusals import Refusal
 
 _FROM_OURS = {b"same-origin", b"none"}
 _COOKIES = "sessiontrail.console_cookies"
+_VISIT = "sessiontrail.console_visit"
 
 
 class NotSignedInError(Exception):
@@ -127,15 +128,23 @@ async def visit_in(
     client = client_reader(request).context(request.scope, headers)
     try:
         if found is not None and _is_good_as_it_is(services, presented, client, found[0], found[2]):
-            return Visit(caller_of(found, presented.session_id, correlation_id))
-        await _exchange(request, services, presented, client, correlation_id)
-        return Visit(await live_caller(services, presented.session_id, correlation_id))
+            visit = Visit(caller_of(found, presented.session_id, correlation_id))
+        else:
+            await _exchange(request, services, presented, client, correlation_id)
+            visit = Visit(await live_caller(services, presented.session_id, correlation_id))
     except ProblemError as error:
         if error.kind is ProblemKind.STEP_UP_REQUIRED:
             raise HeldError from error
         if error.kind is ProblemKind.INVALID_TOKEN:
             raise NotSignedInError from error
         raise
+    request.scope[_VISIT] = visit
+    return visit
+
+
+def visit_on(request: Request) -> Visit | None:
+    """Who looks at this page, as far as that was asked: also where it ends in a fault."""
+    return cast("Visit | None", request.scope.get(_VISIT))
 
 
 def token_in(services: Services, headers: Headers) -> RefreshToken | None:

@@ -78,6 +78,8 @@ _WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 NOTICES: Mapping[str, str] = MappingProxyType(
     {
         "signed-out": "You are signed out.",
+        "not-sent": "Your session had ended: nothing was done. Sign in, and send it again.",
+        "acknowledged-some": "Acknowledged what was still open. Somebody was faster with the rest.",
         "acknowledged": "Acknowledged: it is known that somebody looks into it.",
         "assigned": "Assigned.",
         "unassigned": "It is nobody's now.",

@@ -73,7 +73,8 @@ def test_what_an_alert_is_about_is_allowed_for_a_while_in_the_analysts_name(
 
     assert f"The network {PREFIX}" in asked.text
     assert answer.status_code == 303
-    assert "On the allow-list until" in analyst.get(answer.headers["location"]).text
+    led = analyst.get(answer.headers["location"], **{"Sec-Fetch-Site": "same-origin"})
+    assert "On the allow-list until" in led.text
     (entry,) = entries_of(reader, account)
     assert (entry["network"], entry["rule"], entry["reason"]) == (PREFIX, RULE, "the new office")
     lasts = datetime.fromisoformat(entry["until"]) - datetime.now(UTC)

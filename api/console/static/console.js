@@ -4,10 +4,16 @@ const policy = window.trustedTypes?.createPolicy("console", { createHTML: (html)
 const parse = (html) =>
   new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, "text/html");
 
+// ---------------------------------------------------------------------------------- addresses
+
+// What was done is said once: not again when the page is loaded again, kept or shared.
+const address = new URL(document.querySelector("[data-page]")?.dataset.page ?? location.href, location.href);
+address.searchParams.delete("did");
+if (address.href !== location.href) history.replaceState(history.state, "", address);
+
 // ------------------------------------------------------------------------------------- ages
 
 const STEPS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-
 
 function age(seconds) {
   for (const [step, unit] of STEPS) if (seconds >= step) return `${Math.floor(seconds / step)} ${unit}`;
@@ -16,23 +22,33 @@ function age(seconds) {
 
 function keepAges() {
   for (const time of document.querySelectorAll("time[data-age]")) {
-    time.textContent = age((Date.now() - Date.parse(time.dateTime)) / 1000);
+    const passed = age((Date.now() - Date.parse(time.dateTime)) / 1000);
+    time.textContent = time.dataset.age !== "ago" ? passed : passed === "now" ? "just now" : `${passed} ago`;
   }
 }
 setInterval(keepAges, 10_000);
 
 // -------------------------------------------------------------------------------- live lists
 
+const SOON = 400;
+const LATER = 5_000;
+const LATEST = 300_000;
 const live = document.querySelector("[data-live]");
 const said = live?.querySelector("[data-live-text]");
 let due = null;
 let arrived = new Set();
+let events = null;
+let patience = LATER;
+let missed = false;
 
 function say(text, state) {
-  if (!live) return;
   live.classList.toggle("on", state === "on");
   live.classList.toggle("off", state === "off");
   if (said.textContent !== text) said.textContent = text;
+}
+
+function reloadIn(wait) {
+  due ??= setTimeout(reload, wait);
 }
 
 async function reload() {
@@ -40,20 +56,34 @@ async function reload() {
   const fresh = arrived;
   arrived = new Set();
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer?.ok) return;
-  if (answer.redirected) return location.reload(); // signed out meanwhile
-  const page = parse(await answer.text());
+  // Signed out meanwhile. The page stays: somebody may have typed a comment into it.
+  if (answer?.redirected) return say("Signed out: load the page again.", "off");
+  if (!answer || answer.status >= 429) {
+    for (const id of fresh) arrived.add(id);
+    return reloadIn(LATER);
+  }
+  if (answer.ok) show(parse(await answer.text()), fresh);
+}
+
+function show(page, fresh) {
   for (const region of document.querySelectorAll("[data-region]")) {
     const next = page.querySelector(`[data-region="${region.dataset.region}"]`);
     if (next) put(region, next, fresh);
   }
+  // Whoever signed in again in another tab goes on here with what they had typed.
+  const token = page.querySelector("input[name=form_token]")?.value;
+  if (token) for (const field of document.querySelectorAll("input[name=form_token]")) field.value = token;
 }
 
 function put(region, next, fresh) {
+  if (region.contains(document.activeElement) && isTyping(document.activeElement)) return;
+  if ([...region.querySelectorAll("textarea")].some((text) => text.value !== text.defaultValue)) return;
   const picked = new Set([...region.querySelectorAll("input:checked")].map((box) => box.value));
   const focused = region.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   region.replaceChildren(...document.adoptNode(next).childNodes);
-  for (const box of region.querySelectorAll("input[type=checkbox]")) box.checked = picked.has(box.value);
+  for (const box of region.querySelectorAll("input[type=checkbox], input[type=radio]")) {
+    box.checked = picked.has(box.value);
+  }
   for (const row of region.querySelectorAll("[data-id]")) {
     if (fresh.has(row.dataset.id)) row.classList.add("new");
   }
@@ -63,8 +93,14 @@ function put(region, next, fresh) {
 const keyOf = (one) => `${one.tagName} ${one.getAttribute("href") ?? one.value ?? ""} ${one.name ?? ""}`;
 
 function listen() {
-  const events = new EventSource(live.dataset.live);
-  events.addEventListener("open", () => say("Live", "on"));
+  events?.close();
+  events = new EventSource(live.dataset.live);
+  events.addEventListener("open", () => {
+    say("Live", "on");
+    patience = LATER;
+    if (missed) reloadIn(0);
+    missed = false;
+  });
   events.addEventListener("alert", (message) => {
     const alert = JSON.parse(message.data);
     const only = live.dataset.only;
@@ -72,16 +108,31 @@ function listen() {
     arrived.add(alert.id);
     const raised = alert.changes.includes("AlertRaised");
     say(raised ? `Live. New: ${alert.severity} alert` : "Live", "on");
-    due ??= setTimeout(reload, 400);
+    reloadIn(SOON);
   });
-  events.addEventListener("reset", () => { due ??= setTimeout(reload, 400); });
+  events.addEventListener("reset", () => reloadIn(SOON));
   events.addEventListener("error", () => {
-    const over = events.readyState === EventSource.CLOSED;
-    say(over ? "Not live any more: load the page again." : "Connecting again …", "off");
+    missed = true;
+    if (events.readyState !== EventSource.CLOSED) return say("Connecting again …", "off");
+    // The browser has given up, as it does at any answer but 200. A screen on a wall must not.
+    say("Not live any more: load the page again.", "off");
+    setTimeout(listen, patience);
+    patience = Math.min(patience * 2, LATEST);
   });
-  addEventListener("pagehide", () => events.close());
 }
-if (live) listen();
+
+if (live) {
+  listen();
+  addEventListener("pagehide", () => events.close());
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted) return;
+    missed = true;
+    listen();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && events.readyState === EventSource.CLOSED) listen();
+  });
+}
 
 // ------------------------------------------------------------------------------ time travel
 
@@ -170,6 +221,12 @@ function onKey(event) {
   event.preventDefault();
   deed();
 }
+
+// A key that is held down opens the page that asks; it must not give the answer, too.
+addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter" && event.target.closest("button")) event.preventDefault();
+});
+document.querySelector("[data-focus]")?.focus();
 
 if (help) {
   addEventListener("keydown", onKey);
