@@ -74,6 +74,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
     }
 )
 _NUMBER = re.compile(r"\bas\d+\b")
+_ONE_GENERATION = re.compile(r"\b1 generations\b")
 _SIGNATURE_PARTS = 4
 """Platform, form, browser, engine: ``domain.evidence.Device.signature``."""
 _FULL = 100
@@ -115,12 +116,15 @@ def fact_lines(alert: Alert) -> list[FactLine]:
 
 
 def _readable(text: str) -> str:
-    """What a rule wrote, with what is not known left out and provider numbers as people write them.
+    """What a rule wrote, with what is not known left out, and numbers as people write them.
 
     >>> _readable("?/other/curl/?"), _readable("as64500 Fjord Broadband NO/Oslo")
     ('curl', 'AS64500 Fjord Broadband NO/Oslo')
+    >>> _readable("1 generations old"), _readable("JP/Tokyo, 8366 km in 0.0 h")
+    ('1 generation old', 'JP/Tokyo, 8366 km in moments')
     """
     signature = text.split("/")
     if len(signature) == _SIGNATURE_PARTS and " " not in text:
         return " ".join(part for part in signature if part not in {"?", "other"})
+    text = _ONE_GENERATION.sub("1 generation", text).replace(" in 0.0 h", " in moments")
     return _NUMBER.sub(lambda found: found[0].upper(), text)
