@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import Query
 
+from api.problems import ProblemError, ProblemKind
 from api.replay import moment_in
 from domain.as_of import AsOf, AtInstant
 
@@ -46,6 +47,18 @@ def first_and_next(
 def written(moment: AsOf) -> str:
     """A moment as the form holds it, and as it is read again."""
     return str(moment).replace("+00:00", "Z")
+
+
+def correctable(error: ProblemError) -> str:
+    """What is wrong with what a form says, as a sentence.
+
+    Raises:
+        ProblemError: It is nothing that whoever filled it in can correct.
+    """
+    if error.kind not in {ProblemKind.INVALID_INPUT, ProblemKind.NOT_FOUND}:
+        raise error
+    said = error.detail or error.kind.title
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def moment_asked(where: str, text: str, otherwise: datetime) -> AsOf:

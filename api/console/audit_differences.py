@@ -9,13 +9,15 @@ from api.console.audit_addresses import (
     DIFFERENCES,
     After,
     Asked,
+    correctable,
     first_and_next,
     moment_asked,
     written,
 )
 from api.console.pages import page
-from api.console.visits import AuditVisit
+from api.console.visits import AuditVisit, Visit
 from api.ports import Services
+from api.problems import ProblemError
 from api.replay import told, user_in
 from api.security import ServicesIn
 from domain.as_of import AtInstant
@@ -39,6 +41,27 @@ async def differences(
     after: After = "",
 ) -> Response:
     """What became different between two moments: a day, unless the address says others."""
+    try:
+        content = await _content(visit, services, since, until, user, after)
+    except ProblemError as error:
+        content = {
+            "since": since,
+            "until": until,
+            "user": user,
+            "first": None,
+            "next": None,
+            "changes": [],
+            "names": {},
+            "damaged": [],
+            "problem": correctable(error),
+        }
+        return await page(request, "audit_diff.html", visit, content, status=error.kind.status)
+    return await page(request, "audit_diff.html", visit, {**content, "problem": None})
+
+
+async def _content(
+    visit: Visit, services: Services, since: str, until: str, user: str, after: str
+) -> dict[str, object]:
     now = visit.caller.at
     first = moment_asked("from", since, now) if since.strip() else await _a_day_back(services, now)
     second = moment_asked("to", until, now)
@@ -48,20 +71,13 @@ async def differences(
             first, second, user_id=user_id, limit=_CHANGES, after=after or None
         )
     said = {"since": written(first), "until": written(second), "user": user_id}
-    return await page(
-        request,
-        "audit_diff.html",
-        visit,
-        {
-            **said,
-            **first_and_next(DIFFERENCES, said, after, found.next_after),
-            "changes": [
-                (change, [_shown(each) for each in change.fields]) for change in found.changes
-            ],
-            "names": await services.console.names({each.user_id for each in found.changes}),
-            "damaged": found.damaged,
-        },
-    )
+    return {
+        **said,
+        **first_and_next(DIFFERENCES, said, after, found.next_after),
+        "changes": [(change, [_shown(each) for each in change.fields]) for change in found.changes],
+        "names": await services.console.names({each.user_id for each in found.changes}),
+        "damaged": found.damaged,
+    }
 
 
 async def _a_day_back(services: Services, now: datetime) -> AtInstant:

@@ -5,10 +5,10 @@ from datetime import datetime
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from api.console.audit_addresses import EXPORTS
+from api.console.audit_addresses import EXPORTS, correctable
 from api.console.forms import Form, form_of
 from api.console.pages import HEADERS, page, with_cookies
-from api.console.visits import AuditVisit
+from api.console.visits import AuditVisit, Visit
 from api.exports import LINES, MOST_EVENTS, ExportBody, exported
 from api.problems import ProblemError, ProblemKind
 from api.replay import moment_in
@@ -21,7 +21,7 @@ router = APIRouter(prefix=EXPORTS, include_in_schema=False)
 @router.get("")
 async def ask(request: Request, visit: AuditVisit) -> Response:
     """Asks what to export."""
-    return await page(request, "audit_exports.html", visit, {"most": MOST_EVENTS})
+    return await _asking(request, visit, Form({}), None, 200)
 
 
 @router.post("")
@@ -30,12 +30,22 @@ async def export(
 ) -> Response:
     """The export, as a file to keep. It goes on record first."""
     form = await form_of(request, services, headers, visit.caller.session.session_id)
-    body = _body(form)
-    made = await exported(services, body, visit.caller.cause_as_staff())
+    try:
+        body = _body(form)
+        made = await exported(services, body, visit.caller.cause_as_staff())
+    except ProblemError as error:
+        return await _asking(request, visit, form, correctable(error), error.kind.status)
     response = Response(made, headers=HEADERS, media_type=LINES)
     name = f"sessiontrail-{visit.caller.at:%Y%m%d-%H%M%S}.{body.format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return with_cookies(request, response)
+
+
+async def _asking(
+    request: Request, visit: Visit, form: Form, problem: str | None, status: int
+) -> Response:
+    content = {"most": MOST_EVENTS, "typed": form, "problem": problem}
+    return await page(request, "audit_exports.html", visit, content, status=status)
 
 
 def _body(form: Form) -> ExportBody:

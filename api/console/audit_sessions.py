@@ -11,14 +11,16 @@ from api.console.audit_addresses import (
     After,
     Asked,
     address,
+    correctable,
     first_and_next,
     moment_asked,
     written,
 )
 from api.console.audit_places import NewestHead, leaf_of, newest_head
 from api.console.pages import page
-from api.console.visits import AuditVisit
+from api.console.visits import AuditVisit, Visit
 from api.ports import Services
+from api.problems import ProblemError
 from api.replay import told, user_in
 from api.security import ServicesIn
 from domain.ids import UserId
@@ -38,6 +40,20 @@ async def sessions(
     after: After = "",
 ) -> Response:
     """The sessions as they stood at a moment; now, unless the address says another."""
+    typed = {"as_of": as_of, "user": user}
+    try:
+        content = await _content(visit, services, as_of, user, after)
+    except ProblemError as error:
+        problem = correctable(error)
+        content = await _content(visit, services, "", "", "")
+        content |= {"problem": problem, "typed": typed}
+        return await page(request, "audit.html", visit, content, status=error.kind.status)
+    return await page(request, "audit.html", visit, {**content, "problem": None, "typed": typed})
+
+
+async def _content(
+    visit: Visit, services: Services, as_of: str, user: str, after: str
+) -> dict[str, object]:
     moment = moment_asked("moment", as_of, visit.caller.at)
     user_id = user_in(user.strip() or None)
     with told():
@@ -47,25 +63,20 @@ async def sessions(
     head = await newest_head(services)
     leaf = None if head is None else await leaf_of(services.tree, moment, head.head.size)
     said = {"as_of": written(moment), "user": user_id}
-    return await page(
-        request,
-        "audit.html",
-        visit,
-        {
-            **said,
-            **first_and_next(AUDIT, said, after, found.next_after),
-            "at": found.at,
-            "sessions": found.sessions,
-            "names": await services.console.names({each.user_id for each in found.sessions}),
-            "damaged": found.damaged,
-            "head": head,
-            "leaf": leaf,
-            "back": _leaf_address(leaf, -1, head, user_id),
-            "on": _leaf_address(leaf, 1, head, user_id),
-            "slider": await _slider(services, found.at, visit.caller.at),
-            "diff": address(DIFFERENCES, {"since": written(moment), "user": user_id}),
-        },
-    )
+    return {
+        **said,
+        **first_and_next(AUDIT, said, after, found.next_after),
+        "at": found.at,
+        "sessions": found.sessions,
+        "names": await services.console.names({each.user_id for each in found.sessions}),
+        "damaged": found.damaged,
+        "head": head,
+        "leaf": leaf,
+        "back": _leaf_address(leaf, -1, head, user_id),
+        "on": _leaf_address(leaf, 1, head, user_id),
+        "slider": await _slider(services, found.at, visit.caller.at),
+        "diff": address(DIFFERENCES, {"since": written(moment), "user": user_id}),
+    }
 
 
 def _leaf_address(

@@ -14,6 +14,7 @@ from api.console.times import age, ago, exact, span
 from api.console.visits import Visit, cookies_for
 from api.console.words import NOTICES, in_words
 from api.security import services_of
+from domain.ids import SYSTEM_SUBJECT
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _POLICY = "; ".join(
@@ -54,6 +55,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(age=age, ago=ago, exact=exact, span=span, words=in_words)
     environment.globals["token_field"] = TOKEN_FIELD
+    environment.globals["nobody"] = SYSTEM_SUBJECT
     environment.globals["asset"] = {name: each.path for name, each in assets().items()}
     return environment
 

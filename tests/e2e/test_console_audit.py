@@ -13,7 +13,9 @@ from audit.checkpoints import open_checkpoint
 from audit.signed_notes import parse_verifier
 from audit.tlog_proofs import parse_proof
 from domain.events.users import Role
+from tests.alerts import raised
 from tests.e2e.accounts import Account, add_user
+from tests.e2e.alerts import raise_alert
 from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in, violations
 from tests.e2e.clients import Device, assert_no_secret_in
 from tests.e2e.service import RunningService, command
@@ -113,6 +115,90 @@ def test_the_slider_writes_the_moment_and_is_not_there_without_scripts(
     expect(page.get_by_role("heading", name="Sessions as of")).to_be_visible()
     expect(plain.get_by_role("slider")).to_be_hidden()
     expect(plain.get_by_label("Moment")).to_be_visible()
+
+
+def test_the_sessions_follow_the_slider_and_so_does_the_address(
+    shared_service: RunningService, opened: Opened, auditor: Account
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, auditor, AUDIT)
+    page.evaluate("window.stayed = true")
+    slider = page.get_by_role("slider")
+    first = datetime.fromtimestamp(int(slider.get_attribute("min") or ""), UTC)
+
+    slider.press("Home")
+
+    expect(
+        page.get_by_role("heading", name=f"Sessions as of {first:%Y-%m-%d %H:%M:%S}")
+    ).to_be_visible()
+    page.wait_for_url(f"**{AUDIT}?as_of={first:%Y-%m-%dT%H%%3A%M%%3A%SZ}&user=")
+    assert page.evaluate("window.stayed"), "the page was loaded again"
+    expect(slider).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (f"{AUDIT}?as_of=2026-11-26", "Moment: an instant needs an offset or Z"),
+        (f"{AUDIT}?as_of=leaf:99999999", "The tree has no leaf 99999999 so far."),
+        (f"{AUDIT}?user=ada", "User is not an id."),
+        (f"{AUDIT}/diff?since=yesterday", "From: give an instant with its offset"),
+    ],
+    ids=["no-offset", "no-such-leaf", "no-id", "no-moment"],
+)
+def test_what_was_asked_wrongly_is_told_beside_the_form(
+    shared_service: RunningService, opened: Opened, auditor: Account, path: str, told: str
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, auditor, AUDIT)
+
+    page.goto(shared_service.url + path)
+
+    expect(page.get_by_role("alert")).to_contain_text(told)
+    typed = path.partition("=")[2]
+    field = page.get_by_role("search").locator(f"input[value='{typed}']")
+    expect(field).to_be_visible()
+    assert violations(page) == []
+
+
+def test_an_export_that_was_asked_wrongly_keeps_what_was_typed(
+    shared_service: RunningService, opened: Opened, auditor: Account
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, auditor, f"{AUDIT}/exports")
+    page.get_by_label("From").fill("yesterday")
+    page.get_by_label("Why what is personal").fill("case 12")
+
+    page.get_by_role("button", name="Export").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Since: give an instant")
+    expect(page.get_by_label("From")).to_have_value("yesterday")
+    expect(page.get_by_label("Why what is personal")).to_have_value("case 12")
+
+
+def test_an_auditor_goes_from_a_person_to_their_past(
+    shared_service: RunningService, opened: Opened, auditor: Account, victim: Device
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, auditor, f"/console/people/{victim.session['user_id']}")
+
+    page.get_by_role("link", name="Their sessions in the past").click()
+
+    expect(line_of(page, victim).get_by_text("live", exact=True)).to_be_visible()
+    expect(page.get_by_label("User id")).to_have_value(victim.session["user_id"])
+
+
+def test_a_difference_about_nobody_leads_to_nobody(
+    shared_service: RunningService, opened: Opened, auditor: Account
+) -> None:
+    alert = beside(raise_alert, shared_service, raised())
+    page = opened()
+    sign_in(page, shared_service.url, auditor, f"{AUDIT}/diff")
+
+    line = page.locator(f'[data-id="{alert.alert_id}"]')
+
+    expect(line.get_by_text("nobody in particular")).to_be_visible()
+    expect(line.get_by_role("link")).to_have_count(0)
 
 
 def test_events_are_walked_and_proved(
@@ -233,7 +319,8 @@ def test_what_is_not_right_is_refused_on_a_page_and_a_forged_form_too(visitor: V
     forged = one.send(f"{AUDIT}/exports", {"form_token": "x" * 43, "format": "jsonl"})
 
     assert [answer.status_code for answer in pages] == [422] * len(pages)
-    assert all("Something in it is not acceptable" in answer.text for answer in pages)
+    told = ('role="alert"', "Something in it is not acceptable")
+    assert all(any(words in answer.text for words in told) for answer in pages)
     assert forged.status_code == 403
 
 

@@ -138,10 +138,26 @@ if (live) {
 
 const slider = document.querySelector("[data-slider]");
 
+let leaving = null;
+
+async function travel(form) {
+  const there = `${form.getAttribute("action")}?${new URLSearchParams(new FormData(form))}`;
+  leaving = there;
+  const answer = await fetch(there, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok || answer.redirected) return;
+  const page = parse(await answer.text());
+  if (leaving !== there) return; // pulled on meanwhile
+  history.replaceState(null, "", there);
+  show(page, new Set());
+}
+
 function link(field) {
+  let pulled = null;
   const toText = () => {
     field.value = new Date(slider.value * 1000).toISOString().replace(".000Z", "Z");
     slider.setAttribute("aria-valuetext", field.value);
+    clearTimeout(pulled);
+    pulled = setTimeout(() => travel(slider.form), 250);
   };
   slider.closest("[hidden]").hidden = false;
   slider.addEventListener("input", toText);
