@@ -25,6 +25,13 @@ Started = Callable[..., RunningService]
 AUDIT = "/console/audit"
 FOREIGN = Signer(SIGNER.verifier.name, bytes(range(1, 33)))
 """A DBA's own key, under the log's name."""
+DELETE_FIRST_ROTATION = """
+DELETE FROM events WHERE position = (
+  SELECT e.position FROM events e JOIN events later ON later.stream = e.stream
+   WHERE e.type = 'RefreshTokenRotated' AND later.version > e.version AND later.position < 550
+   ORDER BY e.position LIMIT 1)
+RETURNING stream, subject_id
+"""
 DELETE_FROM_LEAF_500 = """
 DELETE FROM events
  WHERE (transaction_id, position) >= (SELECT transaction_id, position FROM events
@@ -165,6 +172,23 @@ def test_what_cannot_be_shown_for_the_log_was_altered_has_a_page_that_says_so(
     assert answer.json()["type"] == "/problems/altered-history"
     assert told in answer.json()["detail"]
     assert "Traceback" not in served.log()
+
+
+def test_a_stream_that_cannot_be_folded_is_named_with_what_to_do(
+    served: RunningService, http: httpx.Client, owner_conninfo: str
+) -> None:
+    visitor = signed_in(served, http, Role.AUDITOR)
+    with psycopg.connect(owner_conninfo, autocommit=True) as owner:
+        owner.execute("SET session_replication_role = replica")
+        deleted = owner.execute(DELETE_FIRST_ROTATION).fetchone()
+    assert deleted is not None
+
+    page = visitor.get(f"{AUDIT}?as_of=position:550&user={deleted[1]}")
+
+    assert page.status_code == 200
+    assert f"{deleted[0]}: version" in page.text
+    assert "The log was altered" in page.text
+    assert "sessiontrail audit verify" in page.text
 
 
 @pytest.mark.usefixtures("history")
