@@ -100,11 +100,25 @@ def take(browser: Browser, url: str, analyst: Account, folder: Path) -> int:
             addresses["person"] = page.url
             addresses["revoke"] = addresses["alert-travel"] + "/revoke?what=all"
             addresses["allow"] = addresses["alert-device"] + "/allow"
+            addresses["audit-event"] = _event_of_family(page, url, addresses["alert-device"])
             for name, address in addresses.items():
                 page.goto(address)
                 assert "/sign-in" not in page.url, "the demo's analyst was signed out"
                 taken += _at_every_width(page, folder, f"{name}-{scheme}")
     return taken
+
+
+def _event_of_family(page: Page, url: str, alert: str) -> str:
+    """The address of the newest event of an alert's session family."""
+    page.goto(alert)
+    family = page.locator("dt:has-text('Family') + dd").inner_text()
+    page.goto(f"{url}/console/audit")
+    page.get_by_role("link", name="The event there").click()
+    page.wait_for_url("**/console/audit/events/*")
+    while family not in page.locator("pre").inner_text():
+        address = page.get_by_role("link", name="Previous event").get_attribute("href")
+        page.goto(url + str(address))
+    return page.url
 
 
 def _at_every_width(page: Page, folder: Path, name: str) -> int:

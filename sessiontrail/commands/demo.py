@@ -34,6 +34,7 @@ from sessiontrail.earlier_sign_ins import EarlierSignIns
 from sessiontrail.evidence import evidence_of_files
 from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
+from sessiontrail.tree_keys import make_tree_key
 
 _ANALYST = Person("Analyst", OSLO, 99, FIREFOX)
 _HERE = "127.0.0.1"
@@ -110,7 +111,8 @@ async def _show(
         await _past(settings, store, folder)
     show = _Show(settings, names, once=once, pace_s=pace_s)
     environment = {"SESSIONTRAIL_DATABASE_URL": access.service}
-    async with companion("detect", environment):
+    make_tree_key(settings)
+    async with companion("detect", environment), companion("sequence", environment):
         playing: list[asyncio.Future[None]] = []
 
         def started() -> None:
