@@ -17,16 +17,14 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import psycopg
-from psycopg.abc import Buffer
-from psycopg.types.datetime import TimestamptzBinaryLoader
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.events.registry import MalformedEventError
 from domain.ids import Stream, parse_uuid
+from infra.instants import any_instant_cursor
 from infra.postgres import Connection, transaction, translated_faults
 from infra.sealing import DataKeys, UnsealError
 from projections.comparison import ALERT_ROWS, SESSIONS, USER_ROWS, Projection
@@ -44,9 +42,6 @@ KnownStates = Callable[[AnyProjection, Iterable[StoredEvent]], Awaitable[Mapping
 """The states that events' streams had before them, by id; Any: of the projection."""
 
 _BATCH = 2_000
-OUT_OF_RANGE = datetime.min.replace(tzinfo=UTC)
-"""Read in the place of what Python has no ``datetime`` for."""
-
 
 EVENTS = """
 SELECT e.stream, e.version, e.type, e.schema_version, e.occurred_at,
@@ -94,16 +89,6 @@ class Part:
 
 
 WHOLE_LOG = Part()
-
-
-class _AnyInstant(TimestamptzBinaryLoader):
-    """Takes also what Python has no ``datetime`` for, such as infinity: a row may hold it."""
-
-    def load(self, data: Buffer) -> datetime:
-        try:
-            return super().load(data)
-        except psycopg.DataError:
-            return OUT_OF_RANGE
 
 
 @asynccontextmanager
@@ -219,8 +204,7 @@ async def rows_of_owners(
 
     What they hold is not trusted: there may be no state that they stand for.
     """
-    cursor = connection.cursor(binary=True)
-    cursor.adapters.register_loader("timestamptz", _AnyInstant)
+    cursor = any_instant_cursor(connection)
     await cursor.execute(statement(query, projection), (list(filter(parse_uuid, owners)),))
     rows: dict[str, list[Any]] = {}
     for record in await cursor.fetchall():

@@ -11,10 +11,10 @@ from msgspec.json import encode
 from msgspec.structs import asdict, astuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from infra.instants import OUT_OF_RANGE
 from infra.postgres import Connection, JsonDocument
 from infra.projection_folds import (
     EVENTS,
-    OUT_OF_RANGE,
     PROJECTIONS,
     SINCE,
     AnyProjection,

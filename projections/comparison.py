@@ -195,8 +195,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: How it differs.
-        table: ``sessions``, ``users`` or ``alerts``; ``events`` for a damaged stream.
-        key: The session's, user's or alert's id; a stream's name.
+        table: Which table; ``events`` for a damaged stream.
+        key: The row's primary key; a stream's name.
         column: Which column, where one differs; None where a row differs in its bytes alone.
         expected: What the log says; None where that is personal or does not apply.
         found: What is there, or what is wrong with a stream; None likewise.
@@ -264,8 +264,8 @@ def extra_row(table: str, key: str) -> Difference:
 
 def row_differences(
     table: str,
-    expected: Mapping[str, AnyRow],
-    found: Mapping[str, AnyRow],
+    expected: Mapping[str, msgspec.Struct],
+    found: Mapping[str, msgspec.Struct],
 ) -> list[Difference]:
     """How rows differ from those that there should be.
 
@@ -286,7 +286,7 @@ def row_differences(
 
 
 def _column_differences(
-    table: str, key: str, expected: AnyRow, found: AnyRow
+    table: str, key: str, expected: msgspec.Struct, found: msgspec.Struct
 ) -> Iterable[Difference]:
     for column in expected.__struct_fields__:
         one, other = getattr(expected, column), getattr(found, column)
@@ -314,6 +314,8 @@ def _text(value: object) -> str:
             return "null"
         case datetime():
             return value.isoformat()
+        case bytes() | msgspec.Raw():
+            return bytes(value).decode()
         case list():
             return "{" + ", ".join(map(_text, value)) + "}"
         case _:

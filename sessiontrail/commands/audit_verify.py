@@ -1,15 +1,20 @@
 """``audit verify``: the whole store against its heads, its tree and heads that others hold."""
 
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.checkpoints import open_checkpoint
 from audit.head_claims import SavedHead
 from audit.log_verification import Finding
 from audit.signed_notes import NoteError, Verifier
+from domain.events.registry import MalformedEventError, UnknownEventError
+from infra.key_tables import key_differences
 from infra.postgres import create_engine
 from infra.settings import Settings, load_settings
 from sessiontrail.commands.audit_tree import KeyOption
@@ -36,8 +41,8 @@ def verify(
 
     Checks each event against its leaf, the tree against every signed head, the head in the
     published folder and those that you saved, the versions of every stream, the snapshots, and the
-    users, sessions and alerts tables against the fold of the log. Exits with 1 where anything is
-    altered, missing, inserted or moved, and names it.
+    users, sessions, alerts, signing_keys and service_keys tables against the log. Exits with 1
+    where anything is altered, missing, inserted or moved, and names it.
     """
     settings = load_settings()
     verifier = tree_verifier(settings, key)
@@ -57,14 +62,21 @@ def verify(
     say(f"{covered.leaves:,} events are as they were signed; the tables are their fold.")
     if covered.archived:
         say(f"Of {covered.archived:,} in archives the hashes are whole; restore one to check it.")
-    if covered.unsigned_since is not None:
-        since = covered.unsigned_since.isoformat(timespec="seconds")
-        say(f"{covered.beyond:,} newer events, since {since}, are not under a signed head yet.")
+    if covered.beyond:
+        since = _since(covered.unsigned_since)
+        say(f"{covered.beyond:,} newer events, {since}, are not under a signed head yet.")
     if not saved:
         say(
             "No head from outside the database was compared, so a database that was set back"
             " would pass: keep one, and give it with --against."
         )
+
+
+def _since(oldest: datetime | None) -> str:
+    """When events begin; a time that is none was written by nobody of ours, and hides nothing."""
+    return (
+        "at no possible time" if oldest is None else f"since {oldest.isoformat(timespec='seconds')}"
+    )
 
 
 def _saved_heads(
@@ -87,6 +99,13 @@ def _saved_heads(
     return heads, findings
 
 
+async def _of_keys(engine: AsyncEngine) -> list[Finding]:
+    try:
+        return [Finding(str(each)) for each in await key_differences(engine)]
+    except (UnknownEventError, MalformedEventError) as error:
+        return [Finding(f"the tables of keys cannot be compared with the log: {error}")]
+
+
 async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHead]) -> Verified:
     key_ring(settings)  # what is wrong with the keys is said before anything is read
     with database(settings) as access:
@@ -96,7 +115,8 @@ async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHea
         engine = create_engine(conninfo, max_connections=1, wait_s=settings.database_wait)
         try:
             with progress_bars() as show:
-                return await verify_store(engine, verifier, saved, compare_tables, show)
+                verified = await verify_store(engine, verifier, saved, compare_tables, show)
+            return replace(verified, findings=verified.findings + await _of_keys(engine))
         except ComparisonFailedError as error:
             raise CommandError(str(error)) from error
         finally:

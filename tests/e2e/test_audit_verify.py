@@ -61,6 +61,33 @@ def test_the_published_head_finds_a_log_that_was_cut_with_its_tree(
 
 
 @pytest.mark.usefixtures("history")
+def test_a_key_that_was_put_into_its_table_is_named(audit: Run, owner_conninfo: str) -> None:
+    tamper(
+        owner_conninfo,
+        "INSERT INTO service_keys VALUES ('evil', 'evil', 'x', '{sessions:create}', now(), NULL)",
+    )
+
+    done = audit("verify")
+
+    assert done.returncode == 1
+    assert "service_keys evil: the log knows of no such row" in done.stdout
+
+
+@pytest.mark.usefixtures("history")
+def test_a_newer_event_is_told_of_whatever_time_it_names(audit: Run, owner_conninfo: str) -> None:
+    tamper(
+        owner_conninfo,
+        "INSERT INTO events (stream, version, event_id, type, schema_version, occurred_at, actor,"
+        " correlation_id, data) VALUES ('test-x', 1, gen_random_uuid(), 'OfANewerBuild', 1,"
+        " '-infinity', 'system:x', gen_random_uuid(), '{}')",
+    )
+
+    done = audit("verify")
+
+    assert "1 newer events, at no possible time, are not under a signed head yet." in done.stdout
+
+
+@pytest.mark.usefixtures("history")
 def test_a_head_of_another_log_is_a_finding(audit: Run, tmp_path: Path) -> None:
     head = tmp_path / "head"
     head.write_text("other.example/log\n5\nAAAA\n\n— other.example/log AAAAAAAA\n")

@@ -23,6 +23,7 @@ from projections.comparison import (
     damage,
     differences,
     extra_row,
+    row_differences,
     user_of_row,
     user_row_of,
 )
@@ -289,6 +290,23 @@ def test_a_user_row_under_another_id_is_extra_and_the_right_one_missing() -> Non
 def test_a_user_who_is_still_sealed_has_no_row(field: str) -> None:
     with pytest.raises(StillSealedError):
         user_row_of(replace(USER, **{field: SEALED}))
+
+
+# ----------------------------------------------------------------------------------------- JSON
+
+
+class Documented(msgspec.Struct):
+    """A row with JSON text in a column, as a fold writes it and as a table gives it back."""
+
+    facts: msgspec.Raw | bytes
+
+
+def test_json_that_differs_is_shown_as_what_it_says() -> None:
+    expected = {"x": Documented(msgspec.Raw(b'{"a":1}'))}
+
+    (difference,) = row_differences("alerts", expected, {"x": Documented(b"7")})
+
+    assert str(difference) == 'alerts x facts: expected {"a":1}, found 7'
 
 
 # --------------------------------------------------------------------------------------- streams
