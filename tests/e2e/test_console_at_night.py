@@ -113,6 +113,23 @@ def test_a_colleague_is_seen_at_work_and_the_page_stays_live(
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
+def test_what_a_colleague_does_takes_nothing_from_under_the_hands(
+    page: Page, colleague: Colleague
+) -> None:
+    page.get_by_label("Attack").check()
+    page.get_by_text("Assign to somebody").click()
+
+    colleague("acknowledge", {})
+    expect(page.get_by_text("Being looked into")).to_be_visible()
+    assignee = page.get_by_label("Whose it is")
+    assignee.focus()
+    colleague("comment", {"comment": NOTE})
+    expect(page.locator(".said")).to_have_text(NOTE)
+
+    expect(page.get_by_label("Attack")).to_be_checked()
+    expect(assignee).to_be_focused()
+
+
 def test_what_was_typed_outlives_a_colleague_who_was_faster(
     page: Page, alert: Alert, colleague: Colleague
 ) -> None:

@@ -76,18 +76,31 @@ function show(page, fresh) {
 }
 
 function put(region, next, fresh) {
-  if (region.contains(document.activeElement) && isTyping(document.activeElement)) return;
-  if ([...region.querySelectorAll("textarea")].some((text) => text.value !== text.defaultValue)) return;
+  if (isAtWork(region)) return;
   const picked = new Set([...region.querySelectorAll("input:checked")].map((box) => box.value));
+  const opened = new Set([...region.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
   const focused = region.contains(document.activeElement) ? keyOf(document.activeElement) : null;
   region.replaceChildren(...document.adoptNode(next).childNodes);
   for (const box of region.querySelectorAll("input[type=checkbox], input[type=radio]")) {
     box.checked = picked.has(box.value);
   }
+  for (const one of region.querySelectorAll("details > summary")) {
+    if (opened.has(one.textContent)) one.parentElement.open = true;
+  }
   for (const row of region.querySelectorAll("[data-id]")) {
     if (fresh.has(row.dataset.id)) row.classList.add("new");
   }
-  if (focused) [...region.querySelectorAll("a, button, input")].find((one) => keyOf(one) === focused)?.focus();
+  if (focused) [...region.querySelectorAll("a, button, input, summary")].find((one) => keyOf(one) === focused)?.focus();
+}
+
+// Somebody types there, or has: it is not taken from under their hands.
+function isAtWork(region) {
+  const here = document.activeElement;
+  if (region.contains(here) && isTyping(here)) return true;
+  const texts = [...region.querySelectorAll("textarea")];
+  const options = [...region.querySelectorAll("option")];
+  return texts.some((text) => text.value !== text.defaultValue)
+    || options.some((option) => option.selected !== option.defaultSelected && option.index > 0);
 }
 
 const keyOf = (one) => `${one.tagName} ${one.getAttribute("href") ?? one.value ?? ""} ${one.name ?? ""}`;
