@@ -13,11 +13,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from audit.archived_rows import ArchivedPart, ArchivedRows
 from audit.head_claims import Claim, HeadClaims, SavedHead, StoredHeads
 from audit.leaf_alignment import Fault, Found, LeafFault, align
 from audit.merkle import HASH_BYTES, leaf_hash, root_of
 from audit.signed_notes import Verifier
-from audit.tiles import GrowingTiles, edge_tiles, split_hashes
+from audit.tiles import GrowingTiles, edge_tiles, split_hashes, width_at
 from audit.tree_ports import TileReader
 from domain.transparency import BUNDLE_WIDTH, BundleSpan, LogEntry, LogPlace, TileId
 
@@ -59,7 +60,7 @@ class Covered(NamedTuple):
     unsigned_since: datetime | None
 
 
-class StoredLog(TileReader, StoredHeads, Protocol):
+class StoredLog(TileReader, StoredHeads, ArchivedPart, Protocol):
     """The log and its tree in one snapshot of the database."""
 
     async def entries_after(self, place: LogPlace, limit: int) -> Sequence[LogEntry]:
@@ -76,6 +77,19 @@ class StoredLog(TileReader, StoredHeads, Protocol):
 
     async def archived(self) -> tuple[int, LogPlace]:
         """The first leaf that is not in an archive, and the place of the one before it."""
+        ...
+
+    async def kept(self) -> int:
+        """How many archived events were to stay: those of streams that are always read whole."""
+        ...
+
+    async def outside(self, ends: Collection[TileId], bundles: int) -> Sequence[str]:
+        """Rows of the tree that there should not be, in words.
+
+        Args:
+            ends: Of each level of the tree, the first tile that it does not have.
+            bundles: How many entry bundles it has.
+        """
         ...
 
     async def beyond(self, place: LogPlace) -> tuple[int, datetime | None]:
@@ -99,6 +113,7 @@ class LogVerification:
         self._claims = HeadClaims(log, verifier, saved, self._find)
         self._events = _Events(log)
         self._tree = GrowingTiles()
+        self._archived: ArchivedRows | None = None
         self._faults: list[LeafFault] = []
         self.findings: list[Finding] = []
 
@@ -119,7 +134,9 @@ class LogVerification:
                     f" heads up to {size}: it was set back, or its newest heads were removed"
                 )
         archived, behind = await self._log.archived()
-        self._events.start(behind if archived else (0, 0))
+        if archived:
+            self._archived = ArchivedRows(self._log, behind)
+            self._events.start(behind)
         while self._tree.size < size:
             bundle = self._tree.size // BUNDLE_WIDTH
             truth = await self._leaves(bundle, size, archived)
@@ -133,7 +150,9 @@ class LogVerification:
             if (bundle + 1) % _BUNDLES_AT_ONCE == 0:
                 await self._check_tiles()
                 progress(self._tree.size, size)
-        await self._check_tiles()
+        await self._check_tiles(whole=True)
+        if self._archived is not None:
+            await self._check_kept(self._archived)
         beyond, unsigned_since = await self._check_end(size)
         self._tell_faults()
         progress(size, size)
@@ -156,10 +175,14 @@ class LogVerification:
         """The hashes of a bundle's leaves as they were signed, as far as that can be told."""
         first = bundle * BUNDLE_WIDTH
         width = min(BUNDLE_WIDTH, size - first)
-        stored = (await self._events.tile(bundle))[: width * HASH_BYTES]
+        tile = await self._events.tile(bundle)
+        if len(tile) > width * HASH_BYTES:
+            self._note_width(bundle, len(tile) // HASH_BYTES, width)
+        stored = tile[: width * HASH_BYTES]
         signed = split_hashes(stored[: len(stored) // HASH_BYTES * HASH_BYTES])
-        if first < archived:
-            self._note_narrow(bundle, len(signed), width)
+        if self._archived is not None and first < archived:
+            self._note_width(bundle, len(signed), width)
+            await self._check_archived(self._archived, bundle, signed, archived)
             return signed
         found = await self._events.next(width)
         if b"".join(each.hashed for each in found) == stored:
@@ -174,7 +197,7 @@ class LogVerification:
         if len(hashes) == width and await self._is_signed(bundle, hashes):
             self._find(f"tile {bundle} of level 0 was altered: the events are as they were signed")
             return hashes
-        self._note_narrow(bundle, len(signed), width)
+        self._note_width(bundle, len(signed), width)
         self._remember(align(first, signed, rows))
         return signed if len(signed) == width else hashes
 
@@ -188,9 +211,35 @@ class LogVerification:
         newest = await self._log.heads(tree.size - 1, tree.size, 1)
         return bool(newest) and newest[0].root == tree.root()
 
-    def _note_narrow(self, bundle: int, held: int, width: int) -> None:
+    def _note_width(self, bundle: int, held: int, width: int) -> None:
         if held != width:
             self._find(f"tile {bundle} of level 0 holds {held} hashes, and {width} are due")
+
+    async def _check_archived(
+        self, rows: ArchivedRows, bundle: int, signed: Sequence[bytes], archived: int
+    ) -> None:
+        first = bundle * BUNDLE_WIDTH
+        end = None
+        if first + BUNDLE_WIDTH < archived:
+            following = await self._events.span(bundle + 1)
+            if following is None:
+                self._find(f"entry bundle {bundle + 1} is missing")
+            else:
+                end = following.first
+        for row in await rows.strangers(signed, end):
+            self._find(
+                f"{_named(row)} was altered, moved or inserted: it is none of the archived leaves"
+                f" from {first} on",
+                first,
+            )
+
+    async def _check_kept(self, rows: ArchivedRows) -> None:
+        kept = await self._log.kept()
+        if rows.kept != kept:
+            self._find(
+                f"of the archived events {kept} were to stay (those of policies, keys and the"
+                f" audit), and {rows.kept} are there"
+            )
 
     async def _check_span(self, bundle: int, found: Sequence[Found]) -> None:
         times = [each.entry.occurred_at for each in found]
@@ -218,12 +267,13 @@ class LogVerification:
 
     # ------------------------------------------------------------------ the rest of the tree
 
-    async def _check_tiles(self) -> None:
-        """Compare tiles above the leaves' with what the leaves make them."""
+    async def _check_tiles(self, *, whole: bool = False) -> None:
+        """Compare tiles above the leaves' with what the leaves make them, and will make longer."""
         made = {tile: held for tile, held in self._tree.take_changed().items() if tile.level}
         stored = await self._log.tiles(made)
         for tile, hashes in sorted(made.items()):
-            if stored.get(tile, b"")[: len(hashes)] != hashes:
+            held = stored.get(tile, b"")
+            if (held if whole else held[: len(hashes)]) != hashes:
                 self._find(f"tile {tile.number} of level {tile.level} was altered or is missing")
 
     async def _check_end(self, size: int) -> tuple[int, datetime | None]:
@@ -231,12 +281,12 @@ class LogVerification:
         sequenced = await self._log.sequenced()
         if self._events.in_step and size and sequenced != self._events.place:
             self._find("the sequencer's checkpoint does not stand at the tree's last leaf")
-        edge = {tile.level: tile for tile in edge_tiles(size)}
-        longer = await self._log.tiles(
-            [TileId(tile.level, tile.number + 1) for tile in edge.values()]
-        )
-        for tile in sorted(longer):
-            self._find(f"tile {tile.number} of level {tile.level} lies beyond the signed tree")
+        ends = [
+            TileId(tile.level, tile.number + bool(width_at(*tile, size)))
+            for tile in edge_tiles(size)
+        ]
+        for stray in await self._log.outside(ends, -(-size // BUNDLE_WIDTH)):
+            self._find(f"{stray} lies beyond the signed tree")
         return await self._log.beyond(sequenced)
 
     def _find(self, what: str, leaf: int | None = None) -> None:
@@ -333,14 +383,18 @@ class _Named(msgspec.Struct):
 _read_name = msgspec.json.Decoder(_Named).decode
 
 
+def _named(entry: LogEntry) -> str:
+    try:
+        event = _read_name(entry.leaf)
+    except msgspec.MsgspecError:
+        return f"event {entry.place[1]}"
+    return f"event {event.position} ({event.stream} version {event.version}, {event.type})"
+
+
 def _told(fault: LeafFault) -> str:
     if fault.entry is None:
         return f"leaf {fault.leaf} is missing: its event was deleted"
-    try:
-        event = _read_name(fault.entry.leaf)
-        name = f"event {event.position} ({event.stream} version {event.version}, {event.type})"
-    except msgspec.MsgspecError:
-        name = f"event {fault.entry.place[1]}"
+    name = _named(fault.entry)
     match fault.fault:
         case Fault.ALTERED:
             return f"{name} was altered: it is not what leaf {fault.leaf} was signed over"

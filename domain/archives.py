@@ -6,6 +6,8 @@ from domain.as_of import UnknownPlaceError
 
 LEAVES_A_BUNDLE = 256
 """Whole bundles are archived, so that counting leaves within a bundle stays right."""
+KEPT_WHOLE = ("policy", "key", "audit")
+"""How the names of streams begin that are read from their first event: their rows always stay."""
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +22,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
         snapshot_id: The snapshot that folds go on from while it is not restored.
         file_name: The file's name when it was written.
         sha256: Of the file.
+        kept: How many of its rows stayed in the database: those of ``KEPT_WHOLE``.
     """
 
     archive_id: str
@@ -30,6 +33,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_id: str
     file_name: str
     sha256: bytes
+    kept: int
 
     @property
     def leaves(self) -> int:

@@ -40,6 +40,17 @@ async def newest_archive(connection: Connection) -> Archive | None:
     return None if record is None else _archive(record)
 
 
+async def archives(connection: Connection) -> list[Archive]:
+    """Every archive that is not restored, the oldest first.
+
+    Raises:
+        AlteredHistoryError: One is not as the log's event says.
+    """
+    query = f"{_ARCHIVES} ORDER BY a.first_leaf"
+    cursor = await connection.execute(query.encode(), _EVENT, binary=True)
+    return [_archive(record) for record in await cursor.fetchall()]
+
+
 async def archived_files(connection: Connection) -> list[str]:
     """The names of the files that have what is not in the database, the oldest first."""
     cursor = await connection.execute(
@@ -65,15 +76,17 @@ def _archive(record: tuple[Any, ...]) -> Archive:
         archive_id, first_leaf, end_leaf, transaction_id, position, snapshot_id, file_name, sha256,
         announced,
     ) = record  # fmt: skip
-    said = LogArchived(
+    said = None if announced is None else _read_event(announced)
+    made = LogArchived(
         archive_id=archive_id,
         first_leaf=first_leaf,
         end_leaf=end_leaf,
         snapshot_id=snapshot_id,
         file_name=file_name,
         sha256=sha256.hex(),
+        kept=said.kept if said else 0,
     )
-    if announced is None or msgspec.json.decode(announced) != msgspec.to_builtins(said):
+    if said != made:
         msg = f"archive {archive_id} is not as the log says that it was made"
         raise AlteredHistoryError(msg)
     return Archive(
@@ -85,4 +98,12 @@ def _archive(record: tuple[Any, ...]) -> Archive:
         snapshot_id=snapshot_id,
         file_name=file_name,
         sha256=sha256,
+        kept=made.kept,
     )
+
+
+def _read_event(announced: bytes) -> LogArchived | None:
+    try:
+        return msgspec.json.decode(announced, type=LogArchived)
+    except msgspec.MsgspecError:
+        return None

@@ -14,7 +14,7 @@ import msgspec
 import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.archives import LEAVES_A_BUNDLE, Archive, NotArchivedError
+from domain.archives import KEPT_WHOLE, LEAVES_A_BUNDLE, Archive, NotArchivedError
 from domain.events.archives import ArchiveEvent, LogArchived, LogRestored
 from domain.events.envelope import Cause, NewEvent
 from domain.ids import ARCHIVES_STREAM
@@ -54,8 +54,9 @@ SELECT format('detector, partition %%s of stage %%s', partition, stage) FROM det
 
 # Streams that the service reads from their beginning stay, and of every other stream that has no
 # row of its own the last event, which says the version that the next one follows.
-_KEPT = """
-      split_part(e.stream, '-', 1) IN ('policy', 'key', 'audit')
+_WHOLE = "split_part(e.stream, '-', 1) = ANY(%(whole)s)"
+_KEPT = f"""
+      {_WHOLE}
    OR (split_part(e.stream, '-', 1) NOT IN ('family', 'user', 'alert')
        AND NOT EXISTS (SELECT FROM events n
             WHERE hashtextextended(n.stream, 0) = hashtextextended(e.stream, 0)
@@ -66,6 +67,7 @@ _WITHIN = """
   AND (e.transaction_id, e.position) >= (%(from_xid)s::text::xid8, %(from_position)s)
   AND (e.transaction_id, e.position) <= (%(to_xid)s::text::xid8, %(to_position)s)
 """
+_COUNT_WHOLE = f"SELECT count(*) FROM events e WHERE {_WITHIN} AND {_WHOLE}"  # noqa: S608 (ours)
 _COUNT = f"SELECT count(*) FROM events e WHERE {_WITHIN}"  # noqa: S608 (ours)
 _REMOVE = f"DELETE FROM events e WHERE {_WITHIN} AND NOT ({_KEPT})"  # noqa: S608 (ours)
 
@@ -101,6 +103,7 @@ class ArchivePlan:
         first: Place of the first event.
         last: Place of the last event.
         snapshot: What folds go on from then.
+        kept: How many of its rows stay, since their streams are always read whole.
     """
 
     first_leaf: int
@@ -108,6 +111,23 @@ class ArchivePlan:
     first: LogPlace
     last: LogPlace
     snapshot: Snapshot
+    kept: int
+
+    @property
+    def within(self) -> dict[str, object]:
+        """What the statements about its rows are told."""
+        return within(self.first, self.last)
+
+
+def within(first: LogPlace, last: LogPlace) -> dict[str, object]:
+    """What statements about the rows from one place to another are told."""
+    return {
+        "from_xid": str(first[0]),
+        "from_position": first[1],
+        "to_xid": str(last[0]),
+        "to_position": last[1],
+        "whole": list(KEPT_WHOLE),
+    }
 
 
 @asynccontextmanager
@@ -157,7 +177,8 @@ async def plan_archive(engine: AsyncEngine, before: datetime) -> ArchivePlan:
         first = await _place(connection, _FIRST_OF_BUNDLE, first_leaf // LEAVES_A_BUNDLE)
         last = await _place(connection, _LAST_OF_BUNDLE, end_bundle)
         await _check_readers(connection, last)
-    return ArchivePlan(first_leaf, end_leaf, first, last, snapshot)
+        kept = await _number(connection, _COUNT_WHOLE, within(first, last))
+    return ArchivePlan(first_leaf, end_leaf, first, last, snapshot, kept)
 
 
 async def entries_of(engine: AsyncEngine, plan: ArchivePlan) -> AsyncIterator[Sequence[LogEntry]]:
@@ -199,15 +220,9 @@ async def remove_archived(
     Raises:
         NotArchivedError: Nothing was removed: the log there is not as it was read.
     """
-    within = {
-        "from_xid": str(plan.first[0]),
-        "from_position": plan.first[1],
-        "to_xid": str(plan.last[0]),
-        "to_position": plan.last[1],
-    }
     async with transaction(engine) as connection:
         await _check_readers(connection, plan.last)
-        if await _number(connection, _COUNT, within) != archive.leaves:
+        if await _number(connection, _COUNT, plan.within) != archive.leaves:
             msg = "the log changed while it was read: run `sessiontrail audit verify`"
             raise NotArchivedError(msg)
         at = await database_clock(connection)
@@ -233,10 +248,11 @@ async def remove_archived(
             snapshot_id=archive.snapshot_id,
             file_name=archive.file_name,
             sha256=archive.sha256.hex(),
+            kept=archive.kept,
         )
         await _announce(connection, event, cause, at)
         await connection.execute("SET LOCAL sessiontrail.archiving = 'on'")
-        removed = await connection.execute(_REMOVE.encode(), within)
+        removed = await connection.execute(_REMOVE.encode(), plan.within)
         return removed.rowcount
 
 
@@ -265,14 +281,9 @@ async def note_restored(
     Raises:
         NotArchivedError: They are not.
     """
-    within = {
-        "from_xid": str(first[0]),
-        "from_position": first[1],
-        "to_xid": str(archive.transaction_id),
-        "to_position": archive.position,
-    }
+    all_of_it = within(first, (archive.transaction_id, archive.position))
     async with transaction(engine) as connection:
-        if await _number(connection, _COUNT, within) != archive.leaves:
+        if await _number(connection, _COUNT, all_of_it) != archive.leaves:
             msg = f"{archive.file_name} was put back, and yet rows differ in number"
             raise NotArchivedError(msg)
         at = await database_clock(connection)

@@ -98,6 +98,7 @@ async def archive_log(
             snapshot_id=plan.snapshot.snapshot_id,
             file_name=path.name,
             sha256=await asyncio.to_thread(_sha256, path),
+            kept=plan.kept,
         )
         return path, archive, await remove_archived(engine, archive, plan, cause)
 

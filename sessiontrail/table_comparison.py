@@ -17,12 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.as_of import AlteredHistoryError
 from domain.events.registry import MalformedEventError, UnknownEventError
+from domain.ids import SYSTEM_SUBJECT
 from domain.ports import StoreUnavailableError
-from infra.postgres import create_engine
+from infra.postgres import create_engine, transaction
 from infra.projection_folds import Progress
 from infra.projection_store import verify_projections
-from infra.sealing import DataKeys
+from infra.sealing import DataKeys, UnsealError
 from infra.settings import load_settings
+from infra.subject_keys import subject_keys
 from sessiontrail.keys import key_ring
 
 MAX_DIFFERENCES = 1_000
@@ -71,6 +73,11 @@ async def differences(engine: AsyncEngine, data_keys: DataKeys, progress: Progre
                     break
         except (UnknownEventError, MalformedEventError, AlteredHistoryError) as error:
             found.append(f"the tables cannot be compared with the log: {error}")
+    try:
+        async with transaction(engine) as connection:
+            await subject_keys(connection, [SYSTEM_SUBJECT], data_keys)
+    except UnsealError as error:
+        found.append(f"the service's own data key: {error}")
     return found
 
 

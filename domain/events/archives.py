@@ -16,6 +16,7 @@ class LogArchived(Event, frozen=True, kw_only=True):
         snapshot_id: The snapshot that folds go on from now.
         file_name: The file's name when it was written.
         sha256: Of the file, in hexadecimal.
+        kept: How many of its rows stayed: those of streams that are always read whole.
     """
 
     TYPE: ClassVar[str] = "LogArchived"
@@ -26,6 +27,7 @@ class LogArchived(Event, frozen=True, kw_only=True):
     snapshot_id: str
     file_name: str
     sha256: str
+    kept: int
 
 
 @register

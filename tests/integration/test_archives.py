@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.archive_files import ArchiveFileError, read_header, verified_leaves
-from domain.archives import Archive, ArchivedError, NotArchivedError
+from domain.archives import ArchivedError, NotArchivedError
 from domain.as_of import AlteredHistoryError, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
 from domain.events.archives import LogArchived, LogRestored
 from domain.events.canonical import microseconds
@@ -23,73 +22,12 @@ from infra.postgres import transaction
 from infra.replay import replaying
 from infra.sealing import DataKeys
 from infra.snapshot_store import TamperedSnapshotError
-from infra.snapshot_taking import take_snapshot
 from infra.tail import read_stream
 from infra.tree_store import StoredTree
-from projections.replaying import AnyState, StateKind
-from projections.snapshot_states import EVERYBODY
-from sessiontrail.archiving import archive_log, restore_log
-from tests.generated_history import GeneratedHistory
 from tests.integration.accounts import cause
-from tests.integration.projection_world import World, no_progress
-from tests.integration.tree_world import SIGNER, leaves_from_scratch, sequencing, until
+from tests.integration.archived_world import Kept
+from tests.integration.tree_world import SIGNER, leaves_from_scratch
 from tests.unit.domain.builders import NOW
-
-ALL_KINDS = tuple(StateKind)
-
-
-class Kept(World):
-    """A database with a generated history, its tree, and a folder for archives."""
-
-    def __init__(
-        self, conninfo: str, owner_conninfo: str, data_keys: DataKeys, folder: Path
-    ) -> None:
-        super().__init__(conninfo, owner_conninfo, data_keys)
-        self.folder = folder
-        self.history = GeneratedHistory(self.engine, data_keys, seed=7)
-
-    async def grow(self, events: int) -> None:
-        """More events, a snapshot, a few more, and all of it in the tree."""
-        await self.history.write(events)
-        await self.history.write_out_of_turn()
-        assert await take_snapshot(self.engine, cause()) is not None
-        await self.history.write(60)
-        async with sequencing(self.conninfo, self.folder / "tree"):
-            await until(self.is_sequenced)
-
-    def is_sequenced(self) -> bool:
-        """Whether the tree has the log's newest event."""
-        return bool(self.sql(
-            "SELECT 1 FROM checkpoints WHERE reader = 'sequencer' AND (transaction_id, position) ="
-            " (SELECT transaction_id, position FROM events"
-            "   ORDER BY transaction_id DESC, position DESC LIMIT 1)"
-        ))  # fmt: skip
-
-    async def archive(self, before: datetime | None = None) -> tuple[Path, Archive, int]:
-        at = before or self.history.lives.at + timedelta(days=1)
-        return await archive_log(
-            self.owner,
-            SIGNER.verifier,
-            AtInstant(at),
-            self.folder / "archive",
-            cause(),
-            no_progress,
-        )
-
-    async def restore(self, path: Path) -> Archive:
-        return await restore_log(self.owner, SIGNER.verifier, path, cause(), no_progress)
-
-    async def states(self, engine: AsyncEngine | None = None) -> dict[Stream, AnyState]:
-        """Of now, folded from where the log begins."""
-        async with replaying(engine or self.engine) as replay:
-            moment = await replay.moment(
-                AtInstant(self.history.lives.at + timedelta(days=1)), from_snapshots=False
-            )
-            return dict((await replay.fold(moment, ALL_KINDS, EVERYBODY)).states)
-
-    def rows(self) -> list[tuple[object, ...]]:
-        """Every row of the log, whole, but for those that archives brought about."""
-        return self.sql("SELECT e::text FROM events e WHERE stream !~ '^audit-' ORDER BY position")
 
 
 @pytest.fixture
@@ -133,6 +71,7 @@ async def test_what_was_archived_is_on_record(log: Kept) -> None:
         snapshot_id=archive.snapshot_id,
         file_name=archive.file_name,
         sha256=archive.sha256.hex(),
+        kept=archive.kept,
     )
 
 

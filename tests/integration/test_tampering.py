@@ -20,6 +20,7 @@ from audit.log_verification import Covered
 from audit.merkle import leaf_hash
 from audit.signed_notes import Signer
 from audit.tiles import GrowingTiles
+from domain.ids import SYSTEM_SUBJECT
 from infra.embedded_postgres import RunningPostgres
 from infra.sealing import DataKeys, MasterKeys
 from infra.snapshot_taking import take_snapshot
@@ -361,6 +362,46 @@ async def test_an_event_that_no_reader_comes_to_is_found(tampering: Tampering) -
     assert f"event {hidden} (key-x version 1) names a transaction that was not yet" in found
 
 
+async def test_an_event_where_the_log_begins_is_found(tampering: Tampering) -> None:
+    tampering.sql(
+        "INSERT INTO events (position, transaction_id, stream, version, event_id, type,"
+        " schema_version, occurred_at, actor, correlation_id, data) OVERRIDING SYSTEM VALUE"
+        " VALUES (-5, '0', 'key-x', 1, gen_random_uuid(), 'SigningKeyCreated', 1, now(),"
+        " 'system', gen_random_uuid(), '{}')"
+    )
+
+    found = await tampering.findings()
+
+    assert "event -5 (key-x version 1) lies where the log begins" in found
+
+
+async def test_the_services_own_key_that_is_gone_is_found(tampering: Tampering) -> None:
+    tampering.sql(
+        "INSERT INTO events (stream, version, event_id, type, schema_version, occurred_at,"
+        " subject_id, actor, correlation_id, data, personal) VALUES ('burst-x', 1,"
+        " gen_random_uuid(), 'SignInFailures', 1, now(), %s, 'system', gen_random_uuid(), '{}',"
+        " '')",
+        SYSTEM_SUBJECT,
+    )
+    before = await tampering.findings()
+    tampering.sql("DELETE FROM data_keys WHERE subject_id = %s", SYSTEM_SUBJECT)
+
+    found = await tampering.findings()
+
+    assert "own data key" not in before
+    assert "the service's own data key is gone" in found
+
+
+async def test_the_key_of_somebody_erased_that_is_back_is_found(tampering: Tampering) -> None:
+    tampering.sql(
+        "UPDATE users SET erased_at = now() WHERE user_id = (SELECT user_id FROM users LIMIT 1)"
+    )
+
+    found = await tampering.findings()
+
+    assert "is there, and the log says that they were erased" in found
+
+
 async def test_a_database_set_back_to_a_backup_is_found(
     postgres: RunningPostgres, store: Store
 ) -> None:
@@ -414,6 +455,7 @@ async def test_a_tree_rebuilt_with_the_stolen_key_contradicts_a_saved_head(
 
 _FLIPPED = "set_byte({0}, 7, get_byte({0}, 7) # 1)"
 _HASHES = f"UPDATE tree_tiles SET hashes = {_FLIPPED.format('hashes')}"
+_WIDER = "UPDATE tree_tiles SET hashes = hashes || decode(repeat('00', 32), 'hex')"
 _ROOT = f"UPDATE tree_heads SET root = {_FLIPPED.format('root')}"
 
 
@@ -433,8 +475,19 @@ _ROOT = f"UPDATE tree_heads SET root = {_FLIPPED.format('root')}"
         ),
         ("UPDATE entry_bundles SET position = position + 1 WHERE bundle = 1", "entry bundle 1"),
         ("UPDATE entry_bundles SET latest_at = 'epoch' WHERE bundle = 1", "entry bundle 1"),
+        (
+            "INSERT INTO entry_bundles SELECT 9, '7', 7, 'epoch', 'epoch'",
+            "entry bundle 9 lies beyond the signed tree",
+        ),
+        ("INSERT INTO tree_tiles VALUES (0, 7, ''), (4, 0, '')", "tile 0 of level 4 lies beyond"),
+        (f"{_WIDER} WHERE level = 0 AND tile = 2", "tile 2 of level 0 holds"),
+        (f"{_WIDER} WHERE level = 1", "tile 0 of level 1 was altered"),
         ("UPDATE sessions SET generation = generation + 1", "generation"),
         ("UPDATE users SET roles = '{admin}'", "roles"),
+        (
+            f"UPDATE data_keys SET wrapped_key = '' WHERE subject_id = '{SYSTEM_SUBJECT}'",
+            "the service's own data key",
+        ),
         ("DELETE FROM data_keys", "is gone, and the log has no erasure of them"),
         ("UPDATE snapshot_chunks SET states = states || states", "snapshot"),
     ],

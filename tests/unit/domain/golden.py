@@ -350,6 +350,7 @@ EXAMPLES: Mapping[str, Sequence[Event]] = {
             snapshot_id=_FAMILY,
             file_name="log-000000000000-000001000192.gz",
             sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            kept=12,
         )
     ],
     "LogRestored.v1": [LogRestored(archive_id=_SESSION)],
