@@ -8,7 +8,7 @@ from domain.detection import Outcome, Response, Verdict
 from domain.events.families import EndReason
 from domain.events.users import Role
 
-_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "status": {
             AlertStatus.OPEN: "Open",
@@ -72,9 +72,32 @@ _WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "AlertCommented": "Comment",
             "AlertResolved": "Resolved",
             "AlertReopened": "Reopened",
+            "UserRegistered": "A user was added",
+            "PasswordChanged": "The password was changed",
+            "RolesChanged": "Staff roles were changed",
+            "UserDisabled": "The account was disabled",
+            "UserEnabled": "The account was enabled again",
+            "UserSessionsEnded": "All sessions of a user ended",
+            "UserErased": "A person was erased",
+            "SignInFailuresCounted": "Failed sign-ins were counted",
+            "SignInsImported": "Earlier sign-ins were imported",
+            "RuleConfigured": "A detection rule was set",
+            "RuleHeldBack": "A detection rule was held back",
+            "AllowListed": "Something was put on the allow-list",
+            "AllowListEntryRemoved": "Something was taken off the allow-list",
+            "SigningKeyCreated": "A signing key was made",
+            "SigningKeyRetired": "A signing key was retired",
+            "ServiceKeyAdded": "A backend was given a service key",
+            "ServiceKeyRevoked": "A backend’s service key was revoked",
+            "PersonalDataRevealed": "Personal data was opened",
+            "LogExported": "The log was exported",
+            "SnapshotTaken": "A snapshot was taken",
+            "LogArchived": "Part of the log was archived",
+            "LogRestored": "Part of the log was restored",
         },
     }
 )
+"""By the set's name, and the member as it is stored."""
 NOTICES: Mapping[str, str] = MappingProxyType(
     {
         "signed-out": "You are signed out.",
@@ -113,5 +136,5 @@ def in_words(value: str, kind: str) -> str:
     >>> in_words("true_positive", "verdict"), in_words("NotYetKnown", "event")
     ('Attack', 'NotYetKnown')
     """
-    known = _WORDS[kind].get(value)
+    known = WORDS[kind].get(value)
     return known if known is not None else value.replace("_", " ")
