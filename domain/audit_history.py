@@ -103,10 +103,14 @@ def shown_data(type_: str, schema_version: int, data: bytes) -> Mapping[str, obj
         data: The stored JSON.
 
     Returns:
-        Its fields less the secret ones; None for a type or version that this build does not know.
+        Its fields less the secret ones; None for a type or version that this build does not know,
+        and for what no build writes.
     """
     known = registered_types().get(type_)
     if known is None or schema_version > known.SCHEMA_VERSION:
         return None
-    fields = msgspec.json.decode(data, type=dict[str, object])
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, object])
+    except (msgspec.MsgspecError, RecursionError):  # no object, or nested without end
+        return None
     return {name: value for name, value in fields.items() if name not in _SECRET_FIELDS}

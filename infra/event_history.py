@@ -31,6 +31,7 @@ from domain.ids import (
     family_stream,
 )
 from infra.event_store import append_in_turn
+from infra.instants import any_instant_cursor
 from infra.log_archives import archived_files
 from infra.postgres import Connection, transaction
 from infra.sealing import DataKeys, UnsealError
@@ -157,9 +158,8 @@ class AuditHistories:
             version = 0 if after is None else _number(after)
             parameters = {"stream": await _stream_of(connection, of), "version": version}
             query = _OF_STREAM
-        cursor = await connection.execute(
-            query.encode(), {**parameters, "limit": limit + 1}, binary=True
-        )
+        cursor = any_instant_cursor(connection)
+        await cursor.execute(query.encode(), {**parameters, "limit": limit + 1})
         records = await cursor.fetchall()
         if not records and after is None:
             msg = f"the log has no {of.scope} {of.id}"

@@ -10,7 +10,15 @@ from datetime import datetime
 from typing import NamedTuple
 
 from domain.archives import Archive, ArchivedError
-from domain.as_of import AsOf, AtInstant, AtLeaf, AtPosition, UnknownPlaceError
+from domain.as_of import (
+    AlteredHistoryError,
+    AsOf,
+    AtInstant,
+    AtLeaf,
+    AtPosition,
+    UnknownPlaceError,
+)
+from infra.instants import OUT_OF_RANGE, any_instant_cursor
 from infra.log_archives import newest_archive
 from infra.postgres import Connection
 from infra.snapshot_store import Snapshot, boundary_snapshot, newest_snapshot
@@ -83,7 +91,7 @@ async def moment_of(reader: Connection, as_of: AsOf, *, from_snapshots: bool = T
     Raises:
         UnknownPlaceError: There is no such place.
         ArchivedError: What leads up to it is archived.
-        TamperedSnapshotError: The snapshot to go on from was altered.
+        AlteredHistoryError: The snapshot to go on from, or the event there, was altered.
     """
     archive = await newest_archive(reader)
     first = None if archive is None else await boundary_snapshot(reader, archive)
@@ -119,15 +127,16 @@ async def earliest_instant(reader: Connection) -> datetime | None:
 async def _place_of(
     reader: Connection, as_of: AtPosition | AtLeaf, archive: Archive | None
 ) -> tuple[Place, datetime]:
+    cursor = any_instant_cursor(reader)
     if isinstance(as_of, AtPosition):
-        cursor = await reader.execute(_OF_POSITION, (as_of.position,), binary=True)
+        await cursor.execute(_OF_POSITION, (as_of.position,))
         missing = f"no event has position {as_of.position}"
     else:
         if archive is not None and as_of.leaf < archive.end_leaf:
             raise ArchivedError(f"leaf {as_of.leaf}", archive)
         bundle, within = divmod(as_of.leaf, _BUNDLE)
         parameters = {"bundle": bundle, "leaf": as_of.leaf, "within": within}
-        cursor = await reader.execute(_OF_LEAF, parameters, binary=True)
+        await cursor.execute(_OF_LEAF, parameters)
         missing = f"the tree has no leaf {as_of.leaf} so far"
     record = await cursor.fetchone()
     if record is None:
@@ -135,6 +144,9 @@ async def _place_of(
             missing += f" in the database; the oldest are in {archive.file_name}"
         raise UnknownPlaceError(missing)
     transaction_id, position, at = record
+    if at == OUT_OF_RANGE:
+        msg = f"event {position} has a time that cannot be: run `sessiontrail audit verify`"
+        raise AlteredHistoryError(msg)
     return Place(transaction_id, position), at
 
 

@@ -17,6 +17,7 @@ from domain.events.canonical import microseconds
 from domain.events.registry import MalformedEventError, UnknownEventError, decode_event
 from domain.events.snapshots import SnapshotTaken
 from domain.ids import SNAPSHOTS_STREAM
+from infra.instants import any_instant_cursor
 from infra.postgres import Connection
 from infra.tail import Place
 from projections.replaying import AnyState, StateKind
@@ -121,7 +122,8 @@ async def boundary_snapshot(reader: Connection, archive: Archive) -> Snapshot:
 async def _checked_snapshot(
     reader: Connection, snapshot_id: str | None, until: datetime | None, up_to: Place | None
 ) -> Snapshot | None:
-    cursor = await reader.execute(
+    cursor = any_instant_cursor(reader)
+    await cursor.execute(
         _NEWEST,
         {
             "stream": SNAPSHOTS_STREAM,
@@ -131,7 +133,6 @@ async def _checked_snapshot(
             "xid": None if up_to is None else str(up_to.transaction_id),
             "position": None if up_to is None else up_to.position,
         },
-        binary=True,
     )
     record = await cursor.fetchone()
     if record is None:

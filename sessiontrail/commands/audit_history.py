@@ -91,7 +91,9 @@ async def _pages(scope: HistoryScope, text: str, reason: str | None) -> AsyncIte
 
 
 def _line(entry: AuditEntry) -> str:
-    data = "(written by a newer build)" if entry.data is None else _json(entry.data)
+    data = (
+        "(not readable: of a newer build, or altered)" if entry.data is None else _json(entry.data)
+    )
     personal = " sealed" if entry.sealed else ""
     if entry.personal is not None:
         personal = " " + _json(entry.personal)

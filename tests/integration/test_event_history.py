@@ -130,6 +130,27 @@ async def test_of_an_event_that_a_newer_build_wrote_no_data_is_shown(
     assert [entry.data is None for entry in entries] == [False, True, True, False]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "data = '[]'",
+        "data = 'null'",
+        "data = (repeat('[', 3000) || repeat(']', 3000))::jsonb",
+        "occurred_at = 'infinity'",
+        "occurred_at = '4000-01-01 BC'",
+    ],
+)
+async def test_an_event_that_was_altered_hides_no_other(
+    world: World, session: SignedIn, histories: AuditHistories, change: str
+) -> None:
+    world.sql(f"UPDATE events SET {change} WHERE stream = 'family-' || %s AND version = 2",
+              session.family_id)  # fmt: skip
+
+    entries = await whole(histories, of_family(session))
+
+    assert [entry.version for entry in entries] == [1, 2, 3, 4]
+
+
 async def test_a_reveal_is_on_record_before_anything_is_shown(
     world: World, session: SignedIn, histories: AuditHistories, data_keys: DataKeys
 ) -> None:

@@ -236,3 +236,11 @@ async def test_an_event_with_a_time_that_nobody_wrote_is_told_and_no_crash(log: 
 
     with pytest.raises(AlteredHistoryError, match="audit verify"):
         await log.states(AtInstant(log.records[-1][6]), from_snapshots=False)
+
+
+async def test_a_place_with_a_time_that_nobody_wrote_is_told_and_no_crash(log: Log) -> None:
+    position = log.records[5][1]
+    log.sql("UPDATE events SET occurred_at = 'infinity' WHERE position = %s", position)
+
+    with pytest.raises(AlteredHistoryError, match=f"event {position} .*audit verify"):
+        await log.states(AtPosition(position))

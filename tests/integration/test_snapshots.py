@@ -16,7 +16,7 @@ from infra.ids import new_uuid
 from infra.postgres import transaction
 from infra.replay import replaying
 from infra.sealing import DataKeys
-from infra.snapshot_store import TamperedSnapshotError, newest_snapshot
+from infra.snapshot_store import TamperedSnapshotError, altered_snapshots, newest_snapshot
 from infra.snapshot_taking import (
     SnapshotNotTakenError,
     TakenSnapshot,
@@ -192,6 +192,19 @@ async def test_a_snapshot_that_was_altered_is_refused_with_its_name(
     await world.refresh(await world.accounts.sign_in())
     with pytest.raises(TamperedSnapshotError):
         await take_snapshot(world.engine, cause())
+
+
+@pytest.mark.usefixtures("session")
+async def test_a_snapshot_with_a_time_that_nobody_wrote_is_named_and_no_crash(
+    world: World,
+) -> None:
+    await taken(world)
+    world.sql("UPDATE snapshots SET latest_at = 'infinity'")
+
+    async with transaction(world.engine) as connection:
+        (found,) = await altered_snapshots(connection)
+
+    assert "its row differs" in found
 
 
 async def test_of_a_damaged_log_no_snapshot_is_taken_and_the_stream_is_named(
