@@ -77,7 +77,7 @@ WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "RolesChanged": "Staff roles were changed",
             "UserDisabled": "The account was disabled",
             "UserEnabled": "The account was enabled again",
-            "UserSessionsEnded": "All sessions of a user ended",
+            "UserSessionsEnded": "Several sessions of a user ended",
             "UserErased": "A person was erased",
             "SignInFailuresCounted": "Failed sign-ins were counted",
             "SignInsImported": "Earlier sign-ins were imported",
