@@ -104,6 +104,9 @@ def _refused_in_a_line() -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         msg = "archiving and restoring need the owner of the tables"
         raise CommandError(msg) from error
+    except OSError as error:
+        msg = f"{error.filename or 'the archive'}: {error.strerror}; no row was touched"
+        raise CommandError(msg) from error
 
 
 @asynccontextmanager

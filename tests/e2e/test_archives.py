@@ -75,6 +75,18 @@ def test_what_cannot_be_archived_or_restored_is_told_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("history")
+def test_a_folder_that_cannot_be_is_told_in_one_line(run: Run, tmp_path: Path) -> None:
+    occupied = tmp_path / "a file"
+    occupied.touch()
+
+    done = run("audit", "archive", "--before", "2100-01-01T00:00:00Z", "--to", str(occupied))
+
+    assert done.returncode == 1
+    assert f"{occupied}: File exists; no row was touched" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_over_http_archived_entries_are_gone_and_their_hashes_are_not(
     run: Run, history: GeneratedHistory, conninfo: str, data_folder: Path, http: httpx.Client
 ) -> None:
