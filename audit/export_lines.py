@@ -84,7 +84,8 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
             raise MalformedExportError(msg)
         match line:
             case _Line(None, None, int(leaf), bytes(stated), event, _, None) if bytes(event):
-                yield ExportedLeaf(leaf, leaf_hash(bytes(event)), stated, where)
+                hashed = bytes(event)
+                yield ExportedLeaf(leaf, leaf_hash(hashed), stated, where, hashed)
             case _Line(None, BundleProof() as proof, None, None, _, _, None):
                 yield proof
             case _Line(ExportHeader() as header, None, None, None, _, _, None):

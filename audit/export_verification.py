@@ -1,6 +1,6 @@
 """Checking an export without a database and without a secret: against a signed head alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -14,10 +14,13 @@ from audit.exports import (
     bounds_of,
     check_bundle,
 )
+from audit.kept_heads import KeptHead
 from audit.signed_notes import NoteError, Verifier
+from domain.events.canonical import EventFields
 from domain.exports import Selection
 
 MAX_FINDINGS = 1_000
+_read_fields = msgspec.json.Decoder(EventFields).decode
 
 
 class CheckedExport(msgspec.Struct):
@@ -28,13 +31,17 @@ class CheckedExport(msgspec.Struct):
         events: How many events it has.
         first: The first leaf of them; None where there is none.
         end: The one behind the last.
+        selection: What it says that was chosen.
         findings: What is wrong; nothing if all is well.
+        unproved: Why it could not be told whether a saved head is of the same log.
     """
 
     head: Checkpoint | None = None
     events: int = 0
     first: int | None = None
     end: int = 0
+    selection: Selection = Selection()
+    unproved: str | None = None
     findings: list[str] = msgspec.field(default_factory=list)
 
     @property
@@ -44,18 +51,22 @@ class CheckedExport(msgspec.Struct):
 
 
 def check_export(
-    parts: Iterable[ExportPart], verifier: Verifier, saved: Checkpoint | None
+    parts: Iterable[ExportPart],
+    verifier: Verifier,
+    saved: Checkpoint | None,
+    consistency: Sequence[bytes] | None = None,
 ) -> CheckedExport:
     """Check an export.
 
     Args:
         parts: As they are read from the file.
         verifier: The log's public key.
-        saved: A head that somebody kept, its signature checked.
+        saved: A head that somebody kept, its signature checked; of whatever size.
+        consistency: The proof between that head and the export's, where somebody has one.
     """
     checked = CheckedExport()
     try:
-        _Checking(checked, verifier, saved).run(parts)
+        _Checking(checked, verifier, saved, consistency).run(parts)
     except MalformedExportError as error:
         checked.findings.append(str(error))
     except NoteError as error:
@@ -65,11 +76,15 @@ def check_export(
 
 class _Checking:
     def __init__(
-        self, checked: CheckedExport, verifier: Verifier, saved: Checkpoint | None
+        self,
+        checked: CheckedExport,
+        verifier: Verifier,
+        saved: Checkpoint | None,
+        consistency: Sequence[bytes] | None,
     ) -> None:
         self._checked = checked
         self._verifier = verifier
-        self._saved = saved
+        self._kept = None if saved is None else KeptHead(saved, consistency, self._find)
         self._proof: BundleProof | None = None
         self._leaves: list[ExportedLeaf] = []
         self._bundles = 0
@@ -81,7 +96,7 @@ class _Checking:
         if not isinstance(header, ExportHeader):
             msg = "the file does not begin as an export does"
             raise MalformedExportError(msg)
-        self._checked.head = self._head(header)
+        head = self._begin(header)
         if header.selection == Selection():
             self._due = header.first_leaf
         ended = False
@@ -103,19 +118,21 @@ class _Checking:
         if not ended:
             self._close()
             self._find("the export is cut off: it has no end")
-        elif self._due is not None and self._due < self._checked.head.size:
-            self._find_missing(self._due, self._checked.head.size)
+        elif self._due is not None and self._due < head.size:
+            self._find_missing(self._due, head.size)
+        if self._kept is not None:
+            self._checked.unproved = self._kept.unproved
 
-    def _head(self, header: ExportHeader) -> Checkpoint:
+    def _begin(self, header: ExportHeader) -> Checkpoint:
+        chosen = header.selection
+        if any(at is not None and at.tzinfo is None for at in (chosen.since, chosen.until)):
+            msg = "the export says between which instants, and not in which zone"
+            raise MalformedExportError(msg)
         head = open_checkpoint(header.checkpoint, self._verifier)
-        saved = self._saved
-        if saved is not None and saved.size != head.size:
-            self._find(
-                f"the saved head is of {saved.size} events and the export's of {head.size}:"
-                " they cannot be compared; prove-consistency can tell whether they belong together"
-            )
-        elif saved is not None and saved.root != head.root:
-            self._find(f"the saved head of {saved.size} events is of another tree")
+        self._checked.head = head
+        self._checked.selection = chosen
+        if self._kept is not None:
+            self._kept.by_header(header, head)
         return head
 
     def _open(self, proof: BundleProof) -> None:
@@ -142,8 +159,29 @@ class _Checking:
         fault = check_bundle(self._proof, head.size, head.root, leaves)
         if fault is not None:
             self._find(fault)
+        else:
+            self._check_choice(leaves)
+            if self._kept is not None:
+                self._kept.by_bundle(self._proof, leaves)
         if self._due is not None:
             self._due = self._whole(self._proof, self._due, head.size)
+
+    def _check_choice(self, leaves: Sequence[ExportedLeaf]) -> None:
+        """Find events that are genuine and none of those that were chosen."""
+        chosen = self._checked.selection
+        if chosen == Selection():
+            return
+        for each in leaves:
+            try:
+                event = _read_fields(each.event)
+            except msgspec.MsgspecError:
+                self._find(f"{each.where} is no event that this version can read")
+                continue
+            if not chosen.holds(event):
+                self._find(
+                    f"{each.where} has event {event.position} ({event.type}), which the export's"
+                    " selection excludes"
+                )
 
     def _whole(self, proof: BundleProof, due: int, size: int) -> int:
         """Find what a bundle, and those before it, lack of everything; returns what is due next."""

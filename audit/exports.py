@@ -10,11 +10,31 @@ from itertools import pairwise
 
 import msgspec
 
-from audit.merkle import HASH_BYTES, Frontier, Node, ReadNode, nodes_between, root_of
+from audit.merkle import (
+    EMPTY_ROOT,
+    HASH_BYTES,
+    Frontier,
+    Node,
+    ReadNode,
+    nodes_between,
+    root_of,
+)
 from domain.exports import Selection
 from domain.transparency import BUNDLE_WIDTH
 
 FORMAT = "sessiontrail-export 1"
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """That the tree of an export begins with an older one (RFC 6962 §2.1.2).
+
+    Attributes:
+        size: Of the older tree.
+        hashes: The proof.
+    """
+
+    size: int
+    hashes: Sequence[bytes]
 
 
 class ExportHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,12 +45,14 @@ class ExportHeader(msgspec.Struct, frozen=True, kw_only=True):
         checkpoint: The signed head that its proofs lead to.
         selection: Which events it was to hold.
         first_leaf: The leaves before that one were archived, so they could not be chosen.
+        extends: Older trees that this one is proved to begin with, where that was asked for.
     """
 
     format: str = FORMAT
     checkpoint: str
     selection: Selection
     first_leaf: int = 0
+    extends: Sequence[Extension] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -83,12 +105,14 @@ class ExportedLeaf(msgspec.Struct, frozen=True, gc=False):
         hashed: The hash of its canonical bytes as a leaf.
         stated: What the file says that this hash is: it tells which of a bundle was altered.
         where: Where it is in the file, for people.
+        event: The canonical bytes.
     """
 
     leaf: int
     hashed: bytes
     stated: bytes
     where: str
+    event: bytes = b""
 
 
 def bounds_of(bundle: int, size: int) -> tuple[int, int]:
@@ -158,6 +182,39 @@ def check_bundle(
     return f"an event, or the proof, of bundle {proof.bundle}{span} is not what was signed"
 
 
+def older_root(
+    proof: BundleProof, size: int, leaves: Sequence[ExportedLeaf], older: int
+) -> bytes | None:
+    """The root that the tree had when it was smaller, as far as a bundle tells.
+
+    It does wherever one of the subtrees that it names begins or ends there: always within a
+    bundle whose events are all exported.
+
+    Args:
+        proof: Of a bundle in which nothing is wrong (``check_bundle``).
+        size: Of the tree that was signed.
+        leaves: The bundle's events.
+        older: The smaller size.
+    """
+    first, end = bounds_of(proof.bundle, size)
+    closed = [(0, first), *((gap.first, gap.end) for gap in proof.gaps), (end, size)]
+    if any(start < older < stop and not _ends_at(older, start, stop) for start, stop in closed):
+        return None
+    if older == 0:
+        return EMPTY_ROOT
+    tree = Frontier()
+    for level, hashed in _subtrees(proof, first, size, [each.hashed for each in leaves]):
+        tree.append_subtree(level, hashed)
+        if tree.size == older:
+            return tree.root()
+    return None
+
+
+def _ends_at(place: int, start: int, end: int) -> bool:
+    """Whether one of the subtrees that are a range of leaves ends at a place within it."""
+    return any((node.number + 1) << node.level == place for node in nodes_between(start, end))
+
+
 def _altered(leaves: Sequence[ExportedLeaf]) -> str | None:
     """What is told of leaves of a bundle that are not those that were signed."""
     if not leaves:
@@ -187,18 +244,26 @@ def _misplaced(
 def _root(proof: BundleProof, first: int, size: int, hashes: Sequence[bytes]) -> bytes:
     """The root that a bundle leads to, its leaves in their places."""
     tree = Frontier()
-    _append(tree, 0, first, proof.left)
+    for level, hashed in _subtrees(proof, first, size, hashes):
+        tree.append_subtree(level, hashed)
+    return tree.root()
+
+
+def _subtrees(
+    proof: BundleProof, first: int, size: int, hashes: Sequence[bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """The complete subtrees that a tree consists of: level and hash, from left to right."""
+    yield from _levelled(0, first, proof.left)
     _, end = bounds_of(proof.bundle, size)
     gaps = iter(proof.gaps)
     coming = iter(hashes)
     for start, stop in _between_gaps(proof, first, end):
-        for _ in range(start, stop):
-            _append(tree, tree.size, tree.size + 1, [next(coming)])
+        for leaf in range(start, stop):
+            yield from _levelled(leaf, leaf + 1, [next(coming)])
         gap = next(gaps, None)
         if gap is not None:
-            _append(tree, gap.first, gap.end, gap.nodes)
-    _append(tree, end, size, proof.right)
-    return tree.root()
+            yield from _levelled(gap.first, gap.end, gap.nodes)
+    yield from _levelled(end, size, proof.right)
 
 
 def _between_gaps(proof: BundleProof, first: int, end: int) -> Iterator[tuple[int, int]]:
@@ -213,7 +278,7 @@ def _between_gaps(proof: BundleProof, first: int, end: int) -> Iterator[tuple[in
     yield place, end
 
 
-def _append(tree: Frontier, first: int, end: int, hashes: Sequence[bytes]) -> None:
+def _levelled(first: int, end: int, hashes: Sequence[bytes]) -> Iterator[tuple[int, bytes]]:
     nodes = list(nodes_between(first, end))
     if len(nodes) != len(hashes):
         msg = f"{len(hashes)} hashes where {len(nodes)} are due"
@@ -222,7 +287,7 @@ def _append(tree: Frontier, first: int, end: int, hashes: Sequence[bytes]) -> No
         if len(hashed) != HASH_BYTES:
             msg = f"a hash of {len(hashed)} bytes"
             raise ValueError(msg)
-        tree.append_subtree(node.level, hashed)
+        yield node.level, hashed
 
 
 def _gaps(first: int, end: int, chosen: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -46,6 +46,18 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.until is None or event.occurred_at < microseconds(self.until)
 
 
+class OlderTree(msgspec.Struct, frozen=True):
+    """A tree that an export is to be proved to go on from.
+
+    Attributes:
+        size: How many leaves it has.
+        root: Its root, where it is known: whoever kept a head has it.
+    """
+
+    size: int
+    root: bytes | None = None
+
+
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An export that somebody asks for.
 
@@ -53,11 +65,13 @@ class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
         format: As what.
         selection: Which events.
         reason: Why personal data is to be opened; None leaves it sealed.
+        extends: Older trees that the export's head is to be proved to extend.
     """
 
     format: ExportFormat
     selection: Selection = Selection()
     reason: str | None = None
+    extends: tuple[OlderTree, ...] = ()
 
 
 class ExportedAs(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,13 +23,19 @@ class _Metadata(msgspec.Struct):
     end: ExportFooter
 
 
-def check_export_file(path: Path, verifier: Verifier, saved: Checkpoint | None) -> CheckedExport:
+def check_export_file(
+    path: Path,
+    verifier: Verifier,
+    saved: Checkpoint | None,
+    consistency: Sequence[bytes] | None = None,
+) -> CheckedExport:
     """Check an export of either format.
 
     Args:
         path: The file.
         verifier: The log's public key.
         saved: A head that somebody kept.
+        consistency: The proof between that head and the export's, where somebody has one.
 
     Raises:
         OSError: It cannot be read.
@@ -38,8 +44,8 @@ def check_export_file(path: Path, verifier: Verifier, saved: Checkpoint | None) 
     with path.open("rb") as file:
         if file.read(len(_PARQUET)) != _PARQUET:
             file.seek(0)
-            return check_export(read_lines(file), verifier, saved)
-    return check_export(_parquet_parts(path), verifier, saved)
+            return check_export(read_lines(file), verifier, saved, consistency)
+    return check_export(_parquet_parts(path), verifier, saved, consistency)
 
 
 def _parquet_parts(path: Path) -> Iterator[ExportPart]:
@@ -53,7 +59,8 @@ def _parquet_parts(path: Path) -> Iterator[ExportPart]:
             while bundle < leaf // BUNDLE_WIDTH and (proof := next(proofs, None)) is not None:
                 bundle = proof.bundle
                 yield proof
-            yield ExportedLeaf(leaf, leaf_hash(canonical), stated, f"row {number}")
+            hashed = leaf_hash(canonical)
+            yield ExportedLeaf(leaf, hashed, stated, f"row {number}", canonical)
         yield from proofs
         yield metadata.end
     except UnreadableParquetError as error:

@@ -18,14 +18,21 @@ from audit.exports import (
     ExportedLeaf,
     ExportFooter,
     ExportHeader,
+    Extension,
     bounds_of,
     check_bundle,
     outer_nodes,
     prove_bundle,
 )
-from audit.merkle import leaf_hash
+from audit.merkle import (
+    ProofError,
+    consistency_nodes,
+    consistency_proof,
+    leaf_hash,
+    verify_consistency,
+)
 from audit.ocsf import ocsf_event
-from audit.tree_reading import node_reader
+from audit.tree_reading import node_reader, stored_root
 from domain.events.canonical import EventFields
 from domain.events.envelope import Cause
 from domain.events.personal import Personal, Sealed
@@ -35,6 +42,7 @@ from domain.exports import (
     ExportRequest,
     ExportTooLargeError,
     NotExportedError,
+    OlderTree,
     Selection,
 )
 from domain.ids import UserId
@@ -150,10 +158,14 @@ class LogExports:
             if head is None:
                 msg = "nothing was signed yet: run `sessiontrail sequence`"
                 raise NotExportedError(msg)
+            extends = [await _extension(log, each, head) for each in request.extends]
             writer = _writer_of(path, request)
             try:
                 header = ExportHeader(
-                    checkpoint=head.note, selection=request.selection, first_leaf=archived
+                    checkpoint=head.note,
+                    selection=request.selection,
+                    first_leaf=archived,
+                    extends=extends or msgspec.UNSET,
                 )
                 writer.begin(header)
                 events = bundles = 0
@@ -170,6 +182,22 @@ class LogExports:
                 writer.close()
             progress(head.size, head.size)
         return events, head, since
+
+
+async def _extension(log: VerifiedLog, older: OlderTree, head: TreeHead) -> Extension:
+    """The proof that a head extends an older tree, checked."""
+    if older.size > head.size:
+        msg = f"the newest head is of {head.size} events, and extends none of {older.size}"
+        raise NotExportedError(msg)
+    try:
+        root = await stored_root(log, older.size) if older.root is None else older.root
+        read = await node_reader(log, consistency_nodes(older.size, head.size))
+        hashes = consistency_proof(older.size, head.size, read)
+        verify_consistency(older.size, root, head.size, head.root, hashes)
+    except (ProofError, TreeDamagedError) as error:
+        msg = f"{error}: run `sessiontrail audit verify`, against the head that was kept"
+        raise NotExportedError(msg) from error
+    return Extension(older.size, hashes)
 
 
 def _fresh_file_for(path: Path) -> Path:

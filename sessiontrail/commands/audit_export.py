@@ -1,16 +1,26 @@
 """``audit export`` and ``audit verify-export``."""
 
+import sys
+from base64 import b64decode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from audit.checkpoints import open_checkpoint
+from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.export_verification import CheckedExport
 from audit.signed_notes import NoteError
 from domain.as_of import AtInstant, InvalidAsOfError, parse_as_of
 from domain.events.registry import registered_types
-from domain.exports import ExportedAs, ExportFormat, ExportRequest, NotExportedError, Selection
+from domain.exports import (
+    ExportedAs,
+    ExportFormat,
+    ExportRequest,
+    NotExportedError,
+    OlderTree,
+    Selection,
+)
 from domain.texts import InvalidTextError, clean_comment
 from infra.settings import load_settings
 from sessiontrail.commands.audit_replay import known_user
@@ -22,9 +32,11 @@ from sessiontrail.exporting import LogExports
 from sessiontrail.tree_keys import tree_verifier
 
 _SHOWN = 20
+_UNPROVED = 3
+"""What the command exits with where the saved head is neither proved nor disproved."""
 
 
-def export(
+def export(  # noqa: PLR0913, PLR0917 (an option each)
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; a new one")],
     format: Annotated[  # noqa: A002 (the option's name)
         ExportFormat, typer.Option(help="jsonl and parquet hold proofs; ocsf is for a SIEM")
@@ -37,6 +49,11 @@ def export(
     ] = None,
     reveal: Annotated[bool, typer.Option(help="Open what is personal; it goes on record")] = False,
     reason: Annotated[str | None, typer.Option(help="Why it is opened")] = None,
+    extends: Annotated[
+        list[Path] | None,
+        typer.Option(help="Prove that the log extends the head in this file; several times too"),
+    ] = None,
+    key: KeyOption = None,
 ) -> None:
     """Write events to a file, with the proof that the log holds them so; it goes on record.
 
@@ -49,6 +66,10 @@ def export(
         if each not in registered_types():
             msg = f"there is no event type {each}: docs/events.md lists them"
             raise CommandError(msg)
+    if extends and format is ExportFormat.OCSF:
+        msg = "ocsf holds no proofs: --extends is for jsonl and parquet"
+        raise CommandError(msg)
+    kept = [_kept_head(each, key) for each in extends or ()]
 
     async def work() -> ExportedAs:
         async with store() as opened:
@@ -61,6 +82,7 @@ def export(
                     types=tuple(type or ()),
                 ),
                 reason=None if reason is None else clean_comment(reason),
+                extends=tuple(OlderTree(each.size, each.root) for each in kept),
             )
             exports = LogExports(opened.engine, opened.data_keys)
             with progress_bar("exporting") as progress:
@@ -83,19 +105,29 @@ def verify_export(
         Path | None, typer.Option(help="A file with the head that you kept; else the export's own")
     ] = None,
     key: KeyOption = None,
+    consistency: Annotated[
+        Path | None,
+        typer.Option(help="A file with what prove-consistency says of that head and the export's"),
+    ] = None,
 ) -> None:
     """Check an export offline: no database, no secret, only the log's public key.
 
-    Exits with 1 where an event was altered, is missing, was inserted or stands elsewhere.
+    Exits with 1 where an event was altered, is missing, was inserted, stands elsewhere or was not
+    chosen, or the head is of another log; with 3 where all is well but nothing tells whether the
+    head is of the same log.
     """
     verifier = tree_verifier(load_settings(), key)
+    saved = None if head is None else _kept_head(head, key)
+    if consistency is not None and saved is None:
+        msg = "--consistency is about the head that you kept: give it with --head"
+        raise CommandError(msg)
+    proof = None if consistency is None else _hashes(consistency)
     try:
-        saved = None if head is None else open_checkpoint(head.read_bytes(), verifier)
-        checked = check_export_file(file, verifier, saved)
-    except (NoteError, NotExportedError) as error:
+        checked = check_export_file(file, verifier, saved, proof)
+    except NotExportedError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        msg = f"{error.filename or file} cannot be read: {error.strerror}"
+        msg = f"{file} cannot be read: {error.strerror}"
         raise CommandError(msg) from error
     for finding in checked.findings[:_SHOWN]:
         say(finding)
@@ -103,20 +135,70 @@ def verify_export(
         msg = f"{len(checked.findings)} findings: this is not what the log has signed"
         raise CommandError(msg)
     say(_told(checked))
+    if checked.unproved is not None:
+        sys.stderr.write(f"sessiontrail: {checked.unproved}\n")
+        raise typer.Exit(_UNPROVED)
+    if saved is not None and checked.head is not None:
+        say(_joined(saved, checked.head))
+
+
+def _kept_head(path: Path, key: str | None) -> Checkpoint:
+    try:
+        return open_checkpoint(path.read_bytes(), tree_verifier(load_settings(), key))
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise CommandError(msg) from error
+    except NoteError as error:
+        msg = f"{path}: {error}"
+        raise CommandError(msg) from error
+
+
+def _hashes(path: Path) -> Sequence[bytes]:
+    """The hashes of a proof, one a line in base64."""
+    try:
+        return [b64decode(line, validate=True) for line in path.read_bytes().split()]
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise CommandError(msg) from error
+    except ValueError as error:
+        msg = f"{path} is no proof: it has hashes in base64, one a line"
+        raise CommandError(msg) from error
+
+
+def _joined(saved: Checkpoint, head: Checkpoint) -> str:
+    if saved.size == head.size:
+        return f"Its head is the one that you kept, of {saved.size:,} events."
+    if saved.size < head.size:
+        return (
+            f"Its tree begins with that of the head that you kept, of {saved.size:,} events: none"
+            " of those was altered or dropped since."
+        )
+    return f"The head that you kept, of {saved.size:,} events, is of a tree that begins with its."
 
 
 def _told(checked: CheckedExport) -> str:
     size = 0 if checked.head is None else checked.head.size
+    chosen = checked.selection != Selection()
     if not checked.events or checked.first is None:
-        return f"The export holds no event, and leads to the head of {size:,}."
+        return f"The export holds no event, and leads to the head of {size:,}." + (
+            " Whether the log has any that were to be chosen, only a full export tells."
+            if chosen
+            else ""
+        )
     if checked.is_contiguous:
         return (
             f"{checked.events:,} events are leaves {checked.first:,} to {checked.end - 1:,} of the"
             f" {size:,} that were signed: none is altered, and none between them is left out."
+        ) + (
+            " Each is of the selection; whether others before or behind them are too, only a full"
+            " export tells."
+            if chosen
+            else ""
         )
     return (
-        f"{checked.events:,} events are among the {size:,} that were signed, unaltered. Others"
-        " between them are left out: whether all that was chosen is here, only a full export tells."
+        f"{checked.events:,} events are among the {size:,} that were signed, unaltered, and each is"
+        " of the selection. Others between them are left out: whether all that was chosen is here,"
+        " only a full export tells."
     )
 
 

@@ -1,5 +1,6 @@
 """``audit export`` and ``audit verify-export``, and the same over HTTP."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -11,11 +12,12 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
+from audit.checkpoints import signed_checkpoint
 from audit.merkle import Frontier, leaf_hash
 from tests.e2e.audited import Run
 from tests.e2e.test_audit_verify import tamper
 from tests.generated_history import GeneratedHistory
-from tests.integration.tree_world import SIGNER
+from tests.integration.tree_world import SIGNER, sequenced
 
 KEY = str(SIGNER.verifier)
 
@@ -68,6 +70,92 @@ def test_a_stranger_verifies_an_export_in_a_few_lines(exported: Path) -> None:
             tree.append(leaf_hash(text[start:-1]))
     assert tree.size == size
     assert base64.b64encode(tree.root()).decode() == root
+
+
+def kept(audit: Run, path: Path) -> Path:
+    path.write_text(audit("checkpoint").stdout)
+    return path
+
+
+def test_an_older_head_is_proved_by_an_export_of_everything(
+    audit: Run, history: GeneratedHistory, conninfo: str, data_folder: Path, tmp_path: Path
+) -> None:
+    older = kept(audit, tmp_path / "older")
+    audit("export", "-o", str(tmp_path / "before.jsonl"))  # is an event itself
+    asyncio.run(sequenced(conninfo, data_folder / "tree"))
+    path = tmp_path / "after.jsonl"
+    assert audit("export", "-o", str(path)).returncode == 0
+
+    done = verify(audit, path, "--head", str(older))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "begins with that of the head that you kept" in done.stdout
+
+
+def test_a_head_that_nothing_tells_of_exits_with_3_until_it_is_proved(
+    audit: Run, history: GeneratedHistory, conninfo: str, data_folder: Path, tmp_path: Path
+) -> None:
+    before = tmp_path / "before.jsonl"
+    older = kept(audit, tmp_path / "older")
+    size = older.read_text().splitlines()[1]
+    assert audit("export", "-o", str(before)).returncode == 0
+    asyncio.run(sequenced(conninfo, data_folder / "tree"))
+    newer = kept(audit, tmp_path / "newer")
+    proof = tmp_path / "proof"
+    proof.write_text(audit("prove-consistency", size, newer.read_text().splitlines()[1]).stdout)
+    few = tmp_path / "few.jsonl"
+    some = ("--type", "LogExported")
+    assert audit("export", "-o", str(few), *some, "--extends", str(older)).returncode == 0
+    bare = tmp_path / "bare.parquet"
+    assert audit("export", "-o", str(bare), "--format", "parquet", *some).returncode == 0
+    with_it = tmp_path / "with.parquet"
+    parquet = ("export", "-o", str(with_it), "--format", "parquet", *some)
+    assert audit(*parquet, "--extends", str(older)).returncode == 0
+
+    alone = verify(audit, before, "--head", str(newer))
+    joined = verify(audit, before, "--head", str(newer), "--consistency", str(proof))
+    carried = verify(audit, few, "--head", str(older))
+    in_parquet = verify(audit, with_it, "--head", str(older))
+    proof.write_text("AAAA\n")
+    wrong = verify(audit, before, "--head", str(newer), "--consistency", str(proof))
+
+    assert (alone.returncode, alone.stderr.count("\n")) == (3, 1)
+    assert "is newer than the export's" in alone.stderr
+    assert joined.returncode == 0, joined.stdout + joined.stderr
+    assert "is of a tree that begins with its" in joined.stdout
+    assert carried.returncode == 0, carried.stdout + carried.stderr
+    assert in_parquet.returncode == 0, in_parquet.stdout + in_parquet.stderr
+    assert wrong.returncode == 1
+
+
+def test_an_export_is_refused_where_the_log_does_not_extend_the_head(
+    audit: Run, history: GeneratedHistory, tmp_path: Path
+) -> None:
+    forged = tmp_path / "forged"
+    forged.write_text(signed_checkpoint(SIGNER, 100, b"x" * 32))
+    path = tmp_path / "all.jsonl"
+
+    done = audit("export", "-o", str(path), "--extends", str(forged))
+    ocsf = audit("export", "-o", str(path), "--format", "ocsf", "--extends", str(forged))
+
+    assert done.returncode == 1
+    assert "does not begin with that of 100" in done.stderr
+    assert "holds no proofs" in ocsf.stderr
+    assert not path.exists()
+
+
+def test_an_event_beside_the_selection_is_named(
+    audit: Run, exported: Path, history: GeneratedHistory, tmp_path: Path
+) -> None:
+    lines = exported.read_bytes().splitlines(keepends=True)
+    lines[0] = lines[0].replace(b'"selection":{}', b'"selection":{"types":["SessionStarted"]}')
+    path = tmp_path / "some.jsonl"
+    path.write_bytes(b"".join(lines))
+
+    done = verify(audit, path)
+
+    assert done.returncode == 1
+    assert "which the export's selection excludes" in done.stdout
 
 
 def test_an_export_is_on_record_with_its_hash(exported: Path, owner_conninfo: str) -> None:

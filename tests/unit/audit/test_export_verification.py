@@ -1,53 +1,13 @@
 """Checking exports: what was dropped from one of everything shows, and lines have one meaning."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from datetime import timedelta
 
-import msgspec
 import pytest
 
-from audit.checkpoints import signed_checkpoint
-from audit.export_lines import ExportedEvent, bundle_lines, footer_line, header_line, read_lines
-from audit.export_verification import check_export
-from audit.exports import ExportFooter, ExportHeader, bounds_of, prove_bundle
-from audit.merkle import Node, leaf_hash, root_of
-from audit.signed_notes import Signer
 from domain.exports import Selection
-
-SIZE = 700
-EVERYTHING = Selection()
-SIGNER = Signer("exports.example/tlog", bytes(range(32)))
-LEAVES = [b'{"n":%d}' % index for index in range(SIZE)]
-HASHES = [leaf_hash(leaf) for leaf in LEAVES]
-
-
-def read(node: Node) -> bytes:
-    start = node.number << node.level
-    return root_of(HASHES[start : start + (1 << node.level)])
-
-
-def export(
-    bundles: Iterable[int] = range(3), selection: Selection = EVERYTHING, first_leaf: int = 0
-) -> list[bytes]:
-    """The lines of an export of bundles, its end made to fit."""
-    note = signed_checkpoint(SIGNER, SIZE, root_of(HASHES))
-    header = ExportHeader(checkpoint=note, selection=selection, first_leaf=first_leaf)
-    lines = [header_line(header)]
-    count = 0
-    for bundle in (chosen := list(bundles)):
-        first, end = bounds_of(bundle, SIZE)
-        proof = prove_bundle(bundle, SIZE, HASHES[first:end], range(first, end), read)
-        events = [
-            ExportedEvent(leaf, HASHES[leaf], msgspec.Raw(LEAVES[leaf]))
-            for leaf in range(first, end)
-        ]
-        lines += bundle_lines(proof, events).splitlines(keepends=True)
-        count += end - first
-    lines.append(footer_line(ExportFooter(events=count, bundles=len(chosen))))
-    return lines
-
-
-def findings(lines: Iterable[bytes]) -> Sequence[str]:
-    return check_export(read_lines(lines), SIGNER.verifier, None).findings
+from domain.ids import UserId
+from tests.unit.audit.written_exports import ADA, BEGAN, TYPES, export, findings
 
 
 def test_an_export_of_everything_is_well() -> None:
@@ -73,7 +33,38 @@ def test_what_was_archived_is_not_missing() -> None:
 
 
 def test_of_a_choice_bundles_may_be_absent() -> None:
-    assert findings(export([1], Selection(types=("Any",)))) == []
+    assert findings(export([1], Selection(types=TYPES))) == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "chosen"),
+    [
+        (Selection(types=TYPES[1:]), lambda leaf: leaf % 2 == 1),
+        (Selection(user_id=UserId(ADA)), lambda leaf: leaf % 3 == 0),
+        (Selection(since=BEGAN + timedelta(seconds=300)), lambda leaf: leaf >= 300),
+        (Selection(until=BEGAN + timedelta(seconds=300)), lambda leaf: leaf < 300),
+    ],
+    ids=["type", "user", "since", "until"],
+)
+def test_an_event_that_the_selection_excludes_is_named(
+    selection: Selection, chosen: Callable[[int], bool]
+) -> None:
+    stranger = next(leaf for leaf in range(256, 512) if not chosen(leaf))
+
+    well = export(range(3), selection, chosen=chosen)
+    more = export(range(3), selection, chosen=lambda leaf: chosen(leaf) or leaf == stranger)
+
+    assert findings(well) == []
+    (found,) = findings(more)
+    assert f"has event {stranger + 1} ({TYPES[stranger % 2]}), which the" in found
+    assert "selection excludes" in found
+
+
+def test_a_selection_between_instants_of_no_zone_is_refused() -> None:
+    lines = export([0], Selection(since=BEGAN))
+    lines[0] = lines[0].replace(b"00:00Z", b"00:00", 1)
+
+    assert findings(lines) == ["the export says between which instants, and not in which zone"]
 
 
 @pytest.mark.parametrize(
