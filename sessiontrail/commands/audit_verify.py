@@ -15,6 +15,7 @@ from audit.log_verification import Finding
 from audit.signed_notes import NoteError, Verifier
 from domain.events.registry import MalformedEventError, UnknownEventError
 from infra.key_tables import key_differences
+from infra.log_guard import guard_faults
 from infra.postgres import create_engine
 from infra.settings import Settings, load_settings
 from sessiontrail.commands.audit_tree import KeyOption
@@ -116,7 +117,8 @@ async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHea
         try:
             with progress_bars() as show:
                 verified = await verify_store(engine, verifier, saved, compare_tables, show)
-            return replace(verified, findings=verified.findings + await _of_keys(engine))
+            others = [*await _of_keys(engine), *map(Finding, await guard_faults(engine))]
+            return replace(verified, findings=verified.findings + others)
         except ComparisonFailedError as error:
             raise CommandError(str(error)) from error
         finally:

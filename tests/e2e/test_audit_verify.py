@@ -74,6 +74,22 @@ def test_a_key_that_was_put_into_its_table_is_named(audit: Run, owner_conninfo: 
 
 
 @pytest.mark.usefixtures("history")
+def test_rows_that_may_be_hidden_from_the_service_are_told_of(
+    audit: Run, owner_conninfo: str
+) -> None:
+    tamper(
+        owner_conninfo,
+        "ALTER TABLE events ENABLE ROW LEVEL SECURITY;"
+        " CREATE POLICY most ON events USING (position <> 300)",
+    )
+
+    done = audit("verify")
+
+    assert done.returncode == 1
+    assert "events has row security" in done.stdout
+
+
+@pytest.mark.usefixtures("history")
 def test_a_newer_event_is_told_of_whatever_time_it_names(audit: Run, owner_conninfo: str) -> None:
     tamper(
         owner_conninfo,
