@@ -12,7 +12,7 @@ from api.console.assets import assets
 from api.console.forms import TOKEN_FIELD, form_token
 from api.console.times import age, ago, exact, span
 from api.console.visits import Visit, cookies_for
-from api.console.words import NOTICES, in_words
+from api.console.words import NOTICES, in_words, strange
 from api.security import services_of
 from domain.ids import SYSTEM_SUBJECT
 
@@ -53,7 +53,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(age=age, ago=ago, exact=exact, span=span, words=in_words)
+    environment.filters.update(
+        age=age, ago=ago, exact=exact, span=span, strange=strange, words=in_words
+    )
     environment.globals["token_field"] = TOKEN_FIELD
     environment.globals["nobody"] = SYSTEM_SUBJECT
     environment.globals["asset"] = {name: each.path for name, each in assets().items()}

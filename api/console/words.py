@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from markupsafe import Markup
+
 from domain.alert import AlertStatus
 from domain.detection import Outcome, Response, Verdict
 from domain.events.families import EndReason
 from domain.events.users import Role
 
+_LONG = 28
+"""Letters in a row that a column may be asked to hold."""
 WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "status": {
@@ -124,6 +128,18 @@ NOTICES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What a page says after a form, by the code in its address: never a text from the address."""
+
+
+def strange(text: str) -> Markup:
+    """What a stranger chose, kept in its place: it turns nothing beside it, and breaks where long.
+
+    >>> str(strange("<b>"))
+    '<bdi>&lt;b&gt;</bdi>'
+    """
+    longest = max(map(len, text.split()), default=0)
+    if longest > _LONG:
+        return Markup('<bdi class="long">{}</bdi>').format(text)
+    return Markup("<bdi>{}</bdi>").format(text)
 
 
 def in_words(value: str, kind: str) -> str:
