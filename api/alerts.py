@@ -198,14 +198,14 @@ async def member_of_staff(where: str, text: str, services: Services) -> UserId:
     return found.user.user_id
 
 
-def cleaned(text: str) -> str:
-    """A comment as it is stored.
+def cleaned(text: str, what: str = "comment") -> str:
+    """A comment as it is stored, or what else it is called.
 
     Raises:
         ProblemError: It is not one.
     """
     try:
-        return clean_comment(text)
+        return clean_comment(text, what)
     except InvalidTextError as error:
         raise ProblemError(ProblemKind.INVALID_INPUT, str(error)) from error
 

@@ -99,7 +99,7 @@ async def add_to_allow_list(
         user_id=None if body.user_id is None else await _known_user(body.user_id, services),
         rule=body.rule,
         owner=owner,
-        reason=cleaned(body.reason),
+        reason=cleaned(body.reason, "reason"),
         until=body.until,
         longest=LONGEST_ALLOWANCE if is_admin else ANALYSTS_LONGEST_ALLOWANCE,
     )

@@ -125,7 +125,7 @@ async def show_history(
 async def reveal_history(body: RevealBody, auditor: Auditor, services: ServicesIn) -> AuditHistory:
     """A page of a history with its personal parts open. It goes on record. Role: auditor."""
     of = _history_of(body.user, body.session, body.family, body.alert)
-    reason = cleaned(body.reason)
+    reason = cleaned(body.reason, "reason")
     with told():
         page = await services.audit_histories.revealed(
             of,

@@ -82,15 +82,19 @@ def clean_device_name(name: str) -> str:
     )
 
 
-def clean_comment(comment: str) -> str:
+def clean_comment(comment: str, what: str = "comment") -> str:
     """What a member of staff writes, as it is stored and shown: lines of text.
+
+    Args:
+        comment: As typed.
+        what: What to call it where it is refused.
 
     Raises:
         InvalidTextError: It is empty, too long, or holds a control character but for new lines and
             tabs.
     """
     cleaned = unicodedata.normalize("NFC", comment.replace("\r\n", "\n")).strip()
-    _printable(cleaned.translate(_LINES), MAX_COMMENT_CODE_POINTS, "comment")
+    _printable(cleaned.translate(_LINES), MAX_COMMENT_CODE_POINTS, what)
     return cleaned
 
 

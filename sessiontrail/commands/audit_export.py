@@ -81,7 +81,7 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
                     user_id=None if user is None else await known_user(opened, user),
                     types=tuple(type or ()),
                 ),
-                reason=None if reason is None else clean_comment(reason),
+                reason=None if reason is None else clean_comment(reason, "reason"),
                 extends=tuple(OlderTree(each.size, each.root) for each in kept),
             )
             exports = LogExports(opened.engine, opened.data_keys)

@@ -74,7 +74,8 @@ async def _pages(scope: HistoryScope, text: str, reason: str | None) -> AsyncIte
             of = HistoryOf(scope, parsed)
         on_record = None
         if reason is not None:
-            on_record = await histories.record_reveal(of, clean_comment(reason), operator_cause())
+            why = clean_comment(reason, "reason")
+            on_record = await histories.record_reveal(of, why, operator_cause())
         after: str | None = None
         while True:
             if on_record is None:

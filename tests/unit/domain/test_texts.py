@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from domain.texts import (
     InvalidTextError,
     accept_new_password,
+    clean_comment,
     clean_device_name,
     normalise_password,
     normalise_subject,
@@ -218,6 +219,11 @@ def test_a_device_name_is_composed_and_trimmed_and_keeps_its_case() -> None:
 def test_a_device_name_that_is_none_is_refused(name: str, message: str) -> None:
     with pytest.raises(InvalidTextError, match=f"^{message}$"):
         clean_device_name(name)
+
+
+def test_a_reason_that_is_none_is_refused_as_a_reason() -> None:
+    with pytest.raises(InvalidTextError, match=r"^a reason is not empty$"):
+        clean_comment(" ", "reason")
 
 
 # Subjects and foreign text
