@@ -1,6 +1,6 @@
 """What auditors' routes need from outside, as Protocols; ``infra`` implements them."""
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Protocol
 
@@ -82,11 +82,24 @@ class AuditHistories(Protocol):
         ...
 
 
+class MadeExport(Protocol):
+    """An export that was made, to be handed over once."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Its bytes; after them there is nothing left of it here."""
+        ...
+
+
 class Exports(Protocol):
     """Takes events out of the log, with their proofs."""
 
-    async def export(self, request: ExportRequest, cause: Cause, most: int) -> bytes:
-        """An export, once it is on record.
+    async def export(self, request: ExportRequest, cause: Cause, most: int) -> MadeExport:
+        """An export, once it is on record. One is made at a time; who comes meanwhile waits.
 
         Args:
             request: What.

@@ -258,8 +258,8 @@ def _subtrees(
     gaps = iter(proof.gaps)
     coming = iter(hashes)
     for start, stop in _between_gaps(proof, first, end):
-        for leaf in range(start, stop):
-            yield from _levelled(leaf, leaf + 1, [next(coming)])
+        for _ in range(start, stop):
+            yield 0, _hash_of(next(coming))
         gap = next(gaps, None)
         if gap is not None:
             yield from _levelled(gap.first, gap.end, gap.nodes)
@@ -284,10 +284,14 @@ def _levelled(first: int, end: int, hashes: Sequence[bytes]) -> Iterator[tuple[i
         msg = f"{len(hashes)} hashes where {len(nodes)} are due"
         raise ValueError(msg)
     for node, hashed in zip(nodes, hashes, strict=True):
-        if len(hashed) != HASH_BYTES:
-            msg = f"a hash of {len(hashed)} bytes"
-            raise ValueError(msg)
-        yield node.level, hashed
+        yield node.level, _hash_of(hashed)
+
+
+def _hash_of(hashed: bytes) -> bytes:
+    if len(hashed) != HASH_BYTES:
+        msg = f"a hash of {len(hashed)} bytes"
+        raise ValueError(msg)
+    return hashed
 
 
 def _gaps(first: int, end: int, chosen: Sequence[int]) -> Iterator[tuple[int, int]]:

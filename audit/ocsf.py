@@ -5,12 +5,14 @@ neither is left out: keys, policies, and what auditors do.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from domain.detection import Verdict
 from domain.events.canonical import EventFields
 from domain.events.personal import Personal
+from domain.ids import SYSTEM_SUBJECT
 
 VERSION = "1.5.0"
 
@@ -19,10 +21,18 @@ _DETECTION_FINDING = 2004
 _SUCCESS, _FAILURE, _OTHER_STATUS = 1, 2, 99
 _LOGON, _LOGOFF, _TICKET_RENEWAL, _OTHER = 1, 2, 5, 99
 _CREATE, _UPDATE, _CLOSE = 1, 2, 3
+_NEW, _IN_PROGRESS, _SUPPRESSED, _RESOLVED = 1, 2, 3, 4
+_UNKNOWN = 0
 _INFORMATIONAL = 1
 _SEVERITIES = {"info": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 _ACTIVITIES = {_LOGON: "Logon", _LOGOFF: "Logoff", _TICKET_RENEWAL: "Service Ticket Renew"}
 _FINDING_ACTIVITIES = {_CREATE: "Create", _UPDATE: "Update", _CLOSE: "Close"}
+_FINDING_STATUSES = {
+    _NEW: "New",
+    _IN_PROGRESS: "In Progress",
+    _SUPPRESSED: "Suppressed",
+    _RESOLVED: "Resolved",
+}
 _STATUSES = {_SUCCESS: "Success", _FAILURE: "Failure", _OTHER_STATUS: "Other"}
 
 # Activity and status of what happens to sessions.
@@ -39,22 +49,46 @@ _SESSIONS: Mapping[str, tuple[int, int]] = {
     "SessionExpired": (_LOGOFF, _SUCCESS),
     "FamilyRevoked": (_LOGOFF, _SUCCESS),
 }
-_ALERTS: Mapping[str, int] = {
-    "AlertRaised": _CREATE,
-    "AlertRepeated": _UPDATE,
-    "AlertAcknowledged": _UPDATE,
-    "AlertAssigned": _UPDATE,
-    "AlertReopened": _UPDATE,
-    "AlertResolved": _CLOSE,
+# Activity of what happens to alerts, and the status that it leads to; None where it leads to none.
+_ALERTS: Mapping[str, tuple[int, int | None]] = {
+    "AlertRaised": (_CREATE, _NEW),
+    "AlertRepeated": (_UPDATE, None),
+    "AlertAnswered": (_UPDATE, None),
+    "AlertCommented": (_UPDATE, None),
+    "AlertAcknowledged": (_UPDATE, _IN_PROGRESS),
+    "AlertAssigned": (_UPDATE, None),
+    "AlertReopened": (_UPDATE, _NEW),
+    "AlertResolved": (_CLOSE, _RESOLVED),
 }
+_NO_RULE = "Alert"
 
 
-def ocsf_event(event: EventFields, personal: Personal | None) -> dict[str, Any] | None:
+class RaisedAlert(NamedTuple):
+    """What an alert was raised with: only one of its events says it.
+
+    Attributes:
+        rule: Name of the rule.
+        severity: How bad it is.
+    """
+
+    rule: str
+    severity: str
+
+
+def alert_of(event: EventFields) -> str | None:
+    """The id of the alert that an event is of; None where it is of none."""
+    return event.stream.removeprefix("alert-") if event.type in _ALERTS else None
+
+
+def ocsf_event(
+    event: EventFields, personal: Personal | None, raised: RaisedAlert | None = None
+) -> dict[str, Any] | None:
     """An event in OCSF; None where it has no class there.
 
     Args:
         event: The event.
         personal: What is personal in it, where that was opened.
+        raised: Of an event of an alert, what that is, where it is known.
 
     Returns:
         JSON; Any: OCSF's own shapes.
@@ -62,7 +96,7 @@ def ocsf_event(event: EventFields, personal: Personal | None) -> dict[str, Any] 
     if event.type in _SESSIONS:
         return _authentication(event, personal)
     if event.type in _ALERTS:
-        return _finding(event)
+        return _finding(event, personal, raised)
     return None
 
 
@@ -120,26 +154,38 @@ def _authentication(event: EventFields, personal: Personal | None) -> dict[str, 
     return made
 
 
-def _finding(event: EventFields) -> dict[str, Any]:
+def _finding(
+    event: EventFields, personal: Personal | None, raised: RaisedAlert | None
+) -> dict[str, Any]:
     """Any: as above."""
-    activity = _ALERTS[event.type]
+    activity, status = _ALERTS[event.type]
     data: dict[str, Any] = msgspec.json.decode(event.data)  # Any: of whatever alert event
-    rule = str(data.get("rule", event.stream))
+    rule = data.get("rule", raised and raised.rule)
+    severity = data.get("severity", raised and raised.severity)
+    if data.get("verdict") in {Verdict.FALSE_POSITIVE, Verdict.BENIGN}:
+        status = _SUPPRESSED
     made = _common(event, _DETECTION_FINDING, 2, activity)
+    info: dict[str, Any] = {  # Any: as above
+        "uid": event.stream.removeprefix("alert-"),
+        "title": rule or _NO_RULE,
+    }
+    if rule:
+        info["analytic"] = {"name": rule, "type_id": 1, "type": "Rule"}
     made |= {
         "activity_name": _FINDING_ACTIVITIES[activity],
         "class_name": "Detection Finding",
         "category_name": "Findings",
-        "severity_id": _SEVERITIES.get(str(data.get("severity")), 0),
-        "status_id": {_CREATE: 1, _UPDATE: 2, _CLOSE: 4}[activity],
-        "finding_info": {
-            "uid": event.stream.removeprefix("alert-"),
-            "title": rule,
-            "analytic": {"name": rule, "type_id": 1, "type": "Rule"},
-        },
+        "severity_id": _SEVERITIES.get(str(severity), _UNKNOWN),
+        "finding_info": info,
     }
-    if event.subject_id is not None:
+    if activity == _CREATE:
+        made["is_alert"] = True
+    if status is not None:
+        made |= {"status_id": status, "status": _FINDING_STATUSES[status]}
+    if event.subject_id not in {None, SYSTEM_SUBJECT}:
         made["evidences"] = [{"actor": {"user": {"uid": event.subject_id}}}]
+    if personal is not None and personal.comment is not None:
+        made["comment"] = personal.comment
     return made
 
 

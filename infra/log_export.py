@@ -44,6 +44,9 @@ _FIRST_OF = "SELECT transaction_id, position FROM entry_bundles WHERE bundle = %
 _ERASED_SINCE = """
 SELECT 1 FROM events WHERE transaction_id >= %s::text::xid8 AND type = 'UserErased' LIMIT 1
 """
+_RAISED = """
+SELECT alert_id::text, rule, severity FROM alerts WHERE alert_id = ANY(%s::uuid[])
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -108,6 +111,14 @@ async def opened(
             except UnsealError as error:
                 _log.error("event %s stays sealed: %s", part.event_id, error)
     return found
+
+
+async def raised_alerts(
+    connection: Connection, alert_ids: Collection[str]
+) -> Mapping[str, tuple[str, str]]:
+    """Rule and severity of alerts by id, as the table has them: also of archived ones."""
+    cursor = await connection.execute(_RAISED, (list(alert_ids),))
+    return {alert_id: (rule, severity) for alert_id, rule, severity in await cursor.fetchall()}
 
 
 async def reading_since(connection: Connection) -> int:

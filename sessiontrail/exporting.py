@@ -1,18 +1,15 @@
-"""Exports: reading the log, proving each bundle, writing the file, putting it on record."""
+"""Exports: reading the log, proving each bundle, putting the file on record."""
 
 import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.export_lines import ExportedEvent, bundle_lines, footer_line, header_line
 from audit.exports import (
     BundleProof,
     ExportedLeaf,
@@ -31,7 +28,7 @@ from audit.merkle import (
     leaf_hash,
     verify_consistency,
 )
-from audit.ocsf import ocsf_event
+from audit.ocsf import RaisedAlert, alert_of
 from audit.tree_reading import node_reader, stored_root
 from domain.events.canonical import EventFields
 from domain.events.envelope import Cause
@@ -51,47 +48,17 @@ from infra.log_export import (
     bundles_with,
     entries_of_bundle,
     opened,
+    raised_alerts,
     reading_since,
     record_export,
 )
-from infra.parquet_export import ParquetWriter
 from infra.sealing import DataKeys
 from infra.verified_log import VerifiedLog, verified_log
+from sessiontrail.export_writers import ChosenEvent, writer_of
+from sessiontrail.spooled_exports import SpooledExport
 
-_ENCODER = msgspec.json.Encoder()
 _read_fields = msgspec.json.Decoder(EventFields).decode
 _TILES_KEPT = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """An event of the selection.
-
-    Attributes:
-        index: Which leaf it is.
-        hashed: The leaf's hash.
-        leaf: Its canonical bytes.
-        fields: What these say.
-        personal: What is personal in it, where that was opened.
-    """
-
-    index: int
-    hashed: bytes
-    leaf: bytes
-    fields: EventFields
-    personal: Personal | None
-
-
-class _Writer(Protocol):
-    """Writes one export."""
-
-    def begin(self, header: ExportHeader) -> None: ...
-
-    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None: ...
-
-    def end(self, footer: ExportFooter) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class LogExports:
@@ -101,13 +68,16 @@ class LogExports:
         """Read through this pool, opening with these data keys."""
         self._engine = engine
         self._data_keys = data_keys
+        self._one_at_a_time = asyncio.Lock()
 
-    async def export(self, request: ExportRequest, cause: Cause, most: int) -> bytes:
+    async def export(self, request: ExportRequest, cause: Cause, most: int) -> SpooledExport:
         """See ``api.audit_ports.Exports.export``."""
-        with tempfile.TemporaryDirectory(prefix="sessiontrail-export-") as folder:
-            path = Path(folder) / "export"
-            await self.export_to(path, request, cause, lambda _done, _total: None, most=most)
-            return await asyncio.to_thread(path.read_bytes)
+        # Each takes a connection, and of the processor what it can get: two would take both twice.
+        async with self._one_at_a_time:
+            with tempfile.TemporaryDirectory(prefix="sessiontrail-export-") as folder:
+                path = Path(folder) / "export"
+                await self.export_to(path, request, cause, lambda _done, _total: None, most=most)
+                return SpooledExport(path)
 
     async def export_to(
         self,
@@ -159,7 +129,7 @@ class LogExports:
                 msg = "nothing was signed yet: run `sessiontrail sequence`"
                 raise NotExportedError(msg)
             extends = [await _extension(log, each, head) for each in request.extends]
-            writer = _writer_of(path, request)
+            writer = writer_of(path, request.format)
             try:
                 header = ExportHeader(
                     checkpoint=head.note,
@@ -243,7 +213,7 @@ class _Reading:
         self._head = head
         self._tiles = _KeptTiles(log)
 
-    async def bundles(self, archived: int) -> AsyncIterator[tuple[BundleProof, list[_Chosen]]]:
+    async def bundles(self, archived: int) -> AsyncIterator[tuple[BundleProof, list[ChosenEvent]]]:
         async for bundle in self._numbers(archived):
             read = await self._bundle(bundle)
             if read is not None:
@@ -259,7 +229,7 @@ class _Reading:
         async for bundle in bundles_with(self._log.connection, chosen, archived):
             yield bundle
 
-    async def _bundle(self, bundle: int) -> tuple[BundleProof, list[_Chosen]] | None:
+    async def _bundle(self, bundle: int) -> tuple[BundleProof, list[ChosenEvent]] | None:
         size = self._head.size
         first, end = bounds_of(bundle, size)
         entries = await entries_of_bundle(self._log.connection, bundle, end - first)
@@ -284,10 +254,28 @@ class _Reading:
         if check_bundle(proof, size, self._head.root, leaves) is not None:
             raise _not_signed(bundle)
         personal = await self._opened([fields for _, _, fields in found])
+        alerts = await self._raised([fields for _, _, fields in found])
         return proof, [
-            _Chosen(index, hashes[index - first], leaf, fields, personal.get(fields.event_id))
+            ChosenEvent(
+                index,
+                hashes[index - first],
+                leaf,
+                fields,
+                personal.get(fields.event_id),
+                alerts.get(fields.stream),
+            )
             for index, leaf, fields in found
         ]
+
+    async def _raised(self, events: Sequence[EventFields]) -> Mapping[str, RaisedAlert]:
+        """What the alerts are that events are of, by stream: most of these do not say it."""
+        if self._request.format is not ExportFormat.OCSF:
+            return {}
+        streams = {alert: each.stream for each in events if (alert := alert_of(each)) is not None}
+        if not streams:
+            return {}
+        found = await raised_alerts(self._log.connection, streams)
+        return {streams[alert]: RaisedAlert(*raised) for alert, raised in found.items()}
 
     async def _opened(self, events: Sequence[EventFields]) -> Mapping[str, Personal]:
         if self._request.reason is None:
@@ -330,82 +318,3 @@ def _not_signed(bundle: int) -> NotExportedError:
     return NotExportedError(
         f"the events of bundle {bundle} are not what was signed: run `sessiontrail audit verify`"
     )
-
-
-def _writer_of(path: Path, request: ExportRequest) -> _Writer:
-    match request.format:
-        case ExportFormat.JSONL:
-            return _LinesWriter(path)
-        case ExportFormat.PARQUET:
-            return _ParquetWriter(path)
-        case ExportFormat.OCSF:
-            return _OcsfWriter(path)
-
-
-class _LinesWriter:
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-
-    def begin(self, header: ExportHeader) -> None:
-        self._file.write(header_line(header))
-
-    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
-        lines = [
-            ExportedEvent(
-                each.index, each.hashed, msgspec.Raw(each.leaf), _opened_part(each) or msgspec.UNSET
-            )
-            for each in events
-        ]
-        self._file.write(bundle_lines(proof, lines))
-
-    def end(self, footer: ExportFooter) -> None:
-        self._file.write(footer_line(footer))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _OcsfWriter(_LinesWriter):
-    """Lines of another schema, that nothing is proved of."""
-
-    def begin(self, header: ExportHeader) -> None:
-        """OCSF has no place for it."""
-
-    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
-        for each in events:
-            made = ocsf_event(each.fields, each.personal)
-            if made is not None:
-                self._file.write(_ENCODER.encode(made) + b"\n")
-
-    def end(self, footer: ExportFooter) -> None:
-        """As ``begin``."""
-
-
-class _ParquetWriter:
-    def __init__(self, path: Path) -> None:
-        self._writer = ParquetWriter(path)
-        self._header: ExportHeader | None = None
-        self._proofs: list[BundleProof] = []
-        self._metadata: bytes | None = None
-
-    def begin(self, header: ExportHeader) -> None:
-        self._header = header
-
-    def bundle(self, proof: BundleProof, events: Sequence[_Chosen]) -> None:
-        self._proofs.append(proof)
-        for each in events:
-            part = _opened_part(each)
-            opened = None if part is None else bytes(part)
-            self._writer.write(each.index, each.hashed, each.fields, opened)
-
-    def end(self, footer: ExportFooter) -> None:
-        self._metadata = _ENCODER.encode(
-            {"export": self._header, "proofs": self._proofs, "end": footer}
-        )
-
-    def close(self) -> None:
-        self._writer.close(self._metadata)
-
-
-def _opened_part(event: _Chosen) -> msgspec.Raw | None:
-    return None if event.personal is None else msgspec.Raw(_ENCODER.encode(event.personal))

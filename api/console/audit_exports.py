@@ -9,7 +9,7 @@ from api.console.audit_addresses import EXPORTS, correctable
 from api.console.forms import Form, form_of
 from api.console.pages import HEADERS, page, with_cookies
 from api.console.visits import AuditVisit, Visit
-from api.exports import LINES, MOST_EVENTS, ExportBody, exported
+from api.exports import MOST_EVENTS, ExportBody, exported, streamed
 from api.problems import ProblemError, ProblemKind
 from api.replay import moment_in
 from api.security import HeadersIn, ServicesIn
@@ -35,7 +35,8 @@ async def export(
         made = await exported(services, body, visit.caller.cause_as_staff())
     except ProblemError as error:
         return await _asking(request, visit, form, correctable(error), error.kind.status)
-    response = Response(made, headers=HEADERS, media_type=LINES)
+    response = streamed(made)
+    response.headers.update(HEADERS)
     name = f"sessiontrail-{visit.caller.at:%Y%m%d-%H%M%S}.{body.format}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return with_cookies(request, response)

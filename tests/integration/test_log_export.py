@@ -1,16 +1,33 @@
-"""Putting exports on record: not where somebody was erased while the file still opens them."""
+"""Exports on record and handed over: not where somebody was erased while they were made."""
 
+import asyncio
+import tempfile
 from collections.abc import AsyncIterator
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 
-from domain.exports import ExportedAs, ExportFormat, ExportRequest, NotExportedError, Selection
+from audit.export_lines import read_lines
+from audit.export_verification import check_export
+from domain.exports import (
+    ExportedAs,
+    ExportFormat,
+    ExportRequest,
+    ExportTooLargeError,
+    NotExportedError,
+    OlderTree,
+    Selection,
+)
 from domain.ids import EXPORTS_STREAM, UserId
 from infra.log_export import reading_since, record_export
 from infra.postgres import transaction
 from infra.sealing import DataKeys
+from sessiontrail.exporting import LogExports
 from tests.integration.accounts import cause
 from tests.integration.projection_world import World, open_world, some_lives
+from tests.integration.tree_world import SIGNER, sequenced
 
 
 @pytest.fixture
@@ -60,3 +77,47 @@ async def test_a_sealed_one_and_one_that_began_later_are_not(world: World) -> No
     await record(world, await read_since(world), "a ticket")
 
     assert on_record(world) == 2
+
+
+async def everything(exports: LogExports, most: int) -> bytes:
+    request = ExportRequest(format=ExportFormat.JSONL, extends=(OlderTree(3),))
+    made = await exports.export(request, cause(), most)
+    chunks = [chunk async for chunk in made.chunks()]
+    assert sum(map(len, chunks)) == made.size
+    return b"".join(chunks)
+
+
+async def test_an_export_to_hand_over_is_what_is_on_record_and_leaves_nothing_behind(
+    world: World, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spool))
+    await some_lives(world)
+    await sequenced(conninfo, tmp_path / "tree")
+    exports = LogExports(world.engine, world.data_keys)
+
+    first, second = await asyncio.gather(everything(exports, 1_000), everything(exports, 1_000))
+
+    hashes = {sha256(each).hexdigest() for each in (first, second)}
+    rows = world.sql("SELECT data->>'sha256' FROM events WHERE stream = %s", EXPORTS_STREAM)
+    assert {str(row[0]) for row in rows} == hashes
+    assert list(spool.iterdir()) == []
+    checked = check_export(read_lines(BytesIO(first)), SIGNER.verifier, None)
+    assert (checked.findings, checked.is_contiguous) == ([], True)
+
+
+async def test_one_that_is_too_large_is_refused_and_leaves_nothing_behind(
+    world: World, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spool))
+    await some_lives(world)
+    await sequenced(conninfo, tmp_path / "tree")
+
+    with pytest.raises(ExportTooLargeError):
+        await everything(LogExports(world.engine, world.data_keys), 1)
+
+    assert list(spool.iterdir()) == []
+    assert on_record(world) == 0
