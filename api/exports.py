@@ -18,6 +18,7 @@ from domain.exports import (
     ExportFormat,
     ExportRequest,
     ExportTooLargeError,
+    LeafSpan,
     NotExportedError,
     OlderTree,
     Selection,
@@ -46,6 +47,12 @@ class ExportBody(BaseModel):
     until: Annotated[AwareDatetime | None, Field(description="Events before then")] = None
     user: Annotated[str | None, Field(description="Events about this user, by id")] = None
     types: Annotated[list[str], Field(max_length=100, description="Of these; empty for all")] = []
+    first_leaf: Annotated[
+        int | None, Field(ge=0, lt=2**53, description="Leaves of the tree from that one on")
+    ] = None
+    end_leaf: Annotated[int | None, Field(ge=0, lt=2**53, description="Leaves before that one")] = (
+        None
+    )
     reason: Annotated[
         str | None,
         Field(max_length=2000, description="Opens what is personal, and says why; on record"),
@@ -106,6 +113,7 @@ def _request(body: ExportBody) -> ExportRequest:
     return ExportRequest(
         format=ExportFormat(body.format),
         selection=Selection(
+            leaves=_leaves(body),
             since=_instant(body.since),
             until=_instant(body.until),
             user_id=None if user_id is None else UserId(user_id),
@@ -114,6 +122,12 @@ def _request(body: ExportBody) -> ExportRequest:
         reason=reason,
         extends=tuple(map(OlderTree, body.extends)),
     )
+
+
+def _leaves(body: ExportBody) -> LeafSpan | None:
+    if body.first_leaf is None and body.end_leaf is None:
+        return None
+    return LeafSpan(body.first_leaf or 0, body.end_leaf)
 
 
 def _instant(at: datetime | None) -> datetime | None:

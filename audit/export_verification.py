@@ -88,6 +88,7 @@ class _Checking:
         self._proof: BundleProof | None = None
         self._leaves: list[ExportedLeaf] = []
         self._bundles = 0
+        self._wanted = range(0)
         self._due: int | None = None
 
     def run(self, parts: Iterable[ExportPart]) -> None:
@@ -97,8 +98,10 @@ class _Checking:
             msg = "the file does not begin as an export does"
             raise MalformedExportError(msg)
         head = self._begin(header)
-        if header.selection == Selection():
-            self._due = header.first_leaf
+        if header.selection.is_whole:
+            leaves = header.selection.span(head.size)
+            self._wanted = range(max(leaves.start, header.first_leaf), leaves.stop)
+            self._due = self._wanted.start
         ended = False
         for part in coming:
             if ended or isinstance(part, ExportHeader):
@@ -118,7 +121,7 @@ class _Checking:
         if not ended:
             self._close()
             self._find("the export is cut off: it has no end")
-        elif self._due is not None and self._due < head.size:
+        elif self._due is not None:
             self._find_missing(self._due, head.size)
         if self._kept is not None:
             self._checked.unproved = self._kept.unproved
@@ -177,7 +180,7 @@ class _Checking:
             except msgspec.MsgspecError:
                 self._find(f"{each.where} is no event that this version can read")
                 continue
-            if not chosen.holds(event):
+            if not chosen.holds(each.leaf, event):
                 self._find(
                     f"{each.where} has event {event.position} ({event.type}), which the export's"
                     " selection excludes"
@@ -186,8 +189,7 @@ class _Checking:
     def _whole(self, proof: BundleProof, due: int, size: int) -> int:
         """Find what a bundle, and those before it, lack of everything; returns what is due next."""
         first, end = bounds_of(proof.bundle, size)
-        if first > due:
-            self._find_missing(due, first)
+        self._find_missing(due, first)
         for gap in proof.gaps:
             self._find_missing(gap.first, gap.end)
         return max(due, end)
@@ -200,7 +202,11 @@ class _Checking:
             )
 
     def _find_missing(self, first: int, end: int) -> None:
-        self._find(f"leaves {first} to {end - 1} are missing from an export of everything")
+        """Find leaves that are not there, as far as they were to be."""
+        first, end = max(first, self._wanted.start), min(end, self._wanted.stop)
+        if first < end:
+            whole = "everything" if self._checked.selection == Selection() else "all of a span"
+            self._find(f"leaves {first} to {end - 1} are missing from an export of {whole}")
 
     def _find(self, what: str) -> None:
         if len(self._checked.findings) < MAX_FINDINGS:

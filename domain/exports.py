@@ -20,23 +20,57 @@ class ExportFormat(StrEnum):
     """A line an event of the Open Cybersecurity Schema Framework, for a SIEM; without proofs."""
 
 
+class LeafSpan(msgspec.Struct, frozen=True):
+    """Leaves of the tree that follow one another.
+
+    Attributes:
+        first: The first of them, from 0.
+        end: The one behind the last; None for whatever there is.
+    """
+
+    first: int
+    end: int | None = None
+
+    def within(self, size: int) -> range:
+        """Those of them that a tree of ``size`` leaves has."""
+        return range(self.first, size if self.end is None else min(self.end, size))
+
+
 class Selection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which events.
 
     Attributes:
+        leaves: Those that are one of these leaves of the tree.
         since: Those that happened then or later.
         until: Those that happened before.
         user_id: Those about that user.
         types: Those of one of these types.
     """
 
+    leaves: LeafSpan | None = None
     since: datetime | None = None
     until: datetime | None = None
     user_id: UserId | None = None
     types: tuple[str, ...] = ()
 
-    def holds(self, event: EventFields) -> bool:
-        """Whether an event is one of them."""
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is every event, or every one of a span: which a tree can prove."""
+        return self == Selection(leaves=self.leaves)
+
+    def span(self, size: int) -> range:
+        """The leaves that it is of, in a tree of ``size`` leaves."""
+        return (self.leaves or LeafSpan(0)).within(size)
+
+    def holds(self, leaf: int, event: EventFields) -> bool:
+        """Whether an event is one of them.
+
+        Args:
+            leaf: Which leaf it is.
+            event: The event.
+        """
+        if self.leaves is not None and leaf not in self.leaves.within(leaf + 1):
+            return False
         if self.user_id is not None and event.subject_id != self.user_id:
             return False
         if self.types and event.type not in self.types:

@@ -149,6 +149,8 @@ async def record_export(
         since_us=None if chosen.since is None else microseconds(chosen.since),
         until_us=None if chosen.until is None else microseconds(chosen.until),
         types=list(chosen.types),
+        first_leaf=None if chosen.leaves is None else chosen.leaves.first,
+        end_leaf=None if chosen.leaves is None else chosen.leaves.end,
     )
     async with transaction(engine) as connection:
         subject: UserId | None = chosen.user_id

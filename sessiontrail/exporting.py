@@ -40,7 +40,6 @@ from domain.exports import (
     ExportTooLargeError,
     NotExportedError,
     OlderTree,
-    Selection,
 )
 from domain.ids import UserId
 from domain.transparency import BUNDLE_WIDTH, TileId, TreeDamagedError, TreeHead
@@ -127,6 +126,10 @@ class LogExports:
             archived, _ = await log.archived()
             if head is None:
                 msg = "nothing was signed yet: run `sessiontrail sequence`"
+                raise NotExportedError(msg)
+            leaves = request.selection.leaves
+            if leaves is not None and leaves.first >= head.size:
+                msg = f"no leaf {leaves.first} was signed yet: the newest head is of {head.size}"
                 raise NotExportedError(msg)
             extends = [await _extension(log, each, head) for each in request.extends]
             writer = writer_of(path, request.format)
@@ -220,14 +223,17 @@ class _Reading:
                 yield read
 
     async def _numbers(self, archived: int) -> AsyncIterator[int]:
-        """Which bundles to look into; of everything it is each, whatever the index says."""
+        """Which bundles to look into; of a whole span it is each, whatever the index says."""
         chosen = self._request.selection
-        if chosen == Selection():
-            for bundle in range(archived, -(-self._head.size // BUNDLE_WIDTH)):
+        leaves = chosen.span(self._head.size)
+        spanned = range(leaves.start // BUNDLE_WIDTH, -(-leaves.stop // BUNDLE_WIDTH))
+        if chosen.is_whole:
+            for bundle in range(max(archived, spanned.start), spanned.stop):
                 yield bundle
             return
         async for bundle in bundles_with(self._log.connection, chosen, archived):
-            yield bundle
+            if bundle in spanned:
+                yield bundle
 
     async def _bundle(self, bundle: int) -> tuple[BundleProof, list[ChosenEvent]] | None:
         size = self._head.size
@@ -237,7 +243,7 @@ class _Reading:
         found = [
             (first + place, entry.leaf, fields)
             for place, entry in enumerate(entries)
-            if self._request.selection.holds(fields := _fields_of(entry.leaf))
+            if self._request.selection.holds(first + place, fields := _fields_of(entry.leaf))
         ]
         if not found and len(entries) == end - first:
             return None

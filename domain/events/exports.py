@@ -24,6 +24,8 @@ class LogExported(Event, frozen=True, kw_only=True):
         since_us: Microseconds since 1970 UTC that they happened at or after; None without a bound.
         until_us: The same that they happened before.
         types: Of which types; empty for all.
+        first_leaf: The first leaf of the tree that they might be, if that was chosen.
+        end_leaf: The one behind the last that they might be.
     """
 
     TYPE: ClassVar[str] = "LogExported"
@@ -36,3 +38,5 @@ class LogExported(Event, frozen=True, kw_only=True):
     since_us: int | None = None
     until_us: int | None = None
     types: list[str] = msgspec.field(default_factory=list)
+    first_leaf: int | None = None
+    end_leaf: int | None = None

@@ -17,6 +17,7 @@ from domain.exports import (
     ExportedAs,
     ExportFormat,
     ExportRequest,
+    LeafSpan,
     NotExportedError,
     OlderTree,
     Selection,
@@ -32,6 +33,7 @@ from sessiontrail.exporting import LogExports
 from sessiontrail.tree_keys import tree_verifier
 
 _SHOWN = 20
+_MAX_DIGITS = 15
 _UNPROVED = 3
 """What the command exits with where the saved head is neither proved nor disproved."""
 
@@ -49,6 +51,12 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
     ] = None,
     reveal: Annotated[bool, typer.Option(help="Open what is personal; it goes on record")] = False,
     reason: Annotated[str | None, typer.Option(help="Why it is opened")] = None,
+    leaves: Annotated[
+        str | None,
+        typer.Option(
+            help="FIRST:END, leaves of the tree from one up to another; FIRST: for the rest"
+        ),
+    ] = None,
     extends: Annotated[
         list[Path] | None,
         typer.Option(help="Prove that the log extends the head in this file; several times too"),
@@ -76,6 +84,7 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
             request = ExportRequest(
                 format=format,
                 selection=Selection(
+                    leaves=None if leaves is None else _span(leaves),
                     since=None if since is None else _instant(since).at,
                     until=None if until is None else _instant(until).at,
                     user_id=None if user is None else await known_user(opened, user),
@@ -142,6 +151,18 @@ def verify_export(
         say(_joined(saved, checked.head))
 
 
+def _span(text: str) -> LeafSpan:
+    first, colon, end = text.partition(":")
+    if not (colon and all(_is_leaf(each) for each in (first, end or "0"))):
+        msg = f"{text} is no span of leaves: give FIRST:END, such as 1000:2000, or FIRST:"
+        raise CommandError(msg)
+    return LeafSpan(int(first), int(end) if end else None)
+
+
+def _is_leaf(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
 def _kept_head(path: Path, key: str | None) -> Checkpoint:
     try:
         return open_checkpoint(path.read_bytes(), tree_verifier(load_settings(), key))
@@ -178,7 +199,7 @@ def _joined(saved: Checkpoint, head: Checkpoint) -> str:
 
 def _told(checked: CheckedExport) -> str:
     size = 0 if checked.head is None else checked.head.size
-    chosen = checked.selection != Selection()
+    chosen = not checked.selection.is_whole
     if not checked.events or checked.first is None:
         return f"The export holds no event, and leads to the head of {size:,}." + (
             " Whether the log has any that were to be chosen, only a full export tells."

@@ -144,6 +144,25 @@ def test_an_export_is_refused_where_the_log_does_not_extend_the_head(
     assert not path.exists()
 
 
+def test_a_span_of_leaves_is_proved_to_be_whole(audit: Run, exported: Path, tmp_path: Path) -> None:
+    size = json.loads(exported.read_bytes().splitlines()[0])["export"]["checkpoint"].split("\n")[1]
+    path = tmp_path / "span.jsonl"
+
+    done = audit("export", "-o", str(path), "--leaves", "300:")
+    checked = verify(audit, path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    beyond = audit("export", "-o", str(tmp_path / "x"), "--leaves", f"{size}0:")
+    nonsense = audit("export", "-o", str(tmp_path / "x"), "--leaves", "300")
+
+    assert done.returncode == 0, done.stderr
+    assert [b'"leaf":300,' in line for line in lines[1:4]] == [False, True, False]
+    assert checked.returncode == 0, checked.stdout
+    assert f"leaves 300 to {int(size) - 1:,} of the" in checked.stdout
+    assert "only a full export" not in checked.stdout
+    assert "was signed yet" in beyond.stderr
+    assert "is no span of leaves" in nonsense.stderr
+
+
 def test_an_event_beside_the_selection_is_named(
     audit: Run, exported: Path, history: GeneratedHistory, tmp_path: Path
 ) -> None:

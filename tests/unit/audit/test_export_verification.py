@@ -1,11 +1,11 @@
 """Checking exports: what was dropped from one of everything shows, and lines have one meaning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import pytest
 
-from domain.exports import Selection
+from domain.exports import LeafSpan, Selection
 from domain.ids import UserId
 from tests.unit.audit.written_exports import ADA, BEGAN, TYPES, export, findings
 
@@ -58,6 +58,57 @@ def test_an_event_that_the_selection_excludes_is_named(
     (found,) = findings(more)
     assert f"has event {stranger + 1} ({TYPES[stranger % 2]}), which the" in found
     assert "selection excludes" in found
+
+
+SPAN = Selection(leaves=LeafSpan(100, 600))
+
+
+def within(leaf: int) -> bool:
+    return 100 <= leaf < 600
+
+
+def test_an_export_of_a_span_of_leaves_is_well() -> None:
+    assert findings(export(range(3), SPAN, chosen=within)) == []
+    rest = Selection(leaves=LeafSpan(600))
+    assert findings(export([2], rest, chosen=lambda leaf: leaf >= 600)) == []
+
+
+@pytest.mark.parametrize(
+    ("bundles", "chosen", "told"),
+    [
+        ([1, 2], within, "leaves 100 to 255 are missing from an export of all of a span"),
+        ([0, 2], within, "leaves 256 to 511 are missing from an export of all of a span"),
+        ([0, 1], within, "leaves 512 to 599 are missing from an export of all of a span"),
+        ([], within, "leaves 100 to 599 are missing from an export of all of a span"),
+        (
+            range(3),
+            lambda leaf: within(leaf) and leaf != 599,
+            "leaves 599 to 599 are missing from an export of all of a span",
+        ),
+        (
+            range(3),
+            lambda leaf: within(leaf) or leaf == 600,
+            "has event 601 (SessionStarted), which the export's selection excludes",
+        ),
+    ],
+    ids=["first", "middle", "last", "all", "one leaf", "one too many"],
+)
+def test_what_is_not_all_of_a_span_is_named(
+    bundles: Iterable[int], chosen: Callable[[int], bool], told: str
+) -> None:
+    (found,) = findings(export(bundles, SPAN, chosen=chosen))
+
+    assert told in found
+
+
+def test_of_a_span_what_was_archived_is_not_missing() -> None:
+    assert findings(export([1, 2], SPAN, first_leaf=256, chosen=within)) == []
+
+
+def test_of_a_choice_within_a_span_leaves_may_be_absent() -> None:
+    hers = Selection(leaves=LeafSpan(100, 600), user_id=UserId(ADA))
+
+    assert findings(export([1], hers, chosen=lambda leaf: leaf % 3 == 0)) == []
 
 
 def test_a_selection_between_instants_of_no_zone_is_refused() -> None:
