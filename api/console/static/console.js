@@ -8,7 +8,7 @@ const parse = (html) =>
 
 // What was done is said once: not again when the page is loaded again, kept or shared.
 const address = new URL(document.querySelector("[data-page]")?.dataset.page ?? location.href, location.href);
-address.searchParams.delete("did");
+if (address.searchParams.has("did")) address.searchParams.delete("did"); // or all of it is written anew
 if (address.href !== location.href) history.replaceState(history.state, "", address);
 
 // ------------------------------------------------------------------------------------- ages
