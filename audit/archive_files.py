@@ -142,7 +142,7 @@ def _check(path: Path, header: ArchiveHeader, tree: Frontier, verifier: Verifier
 def _header(path: Path, line: bytes) -> ArchiveHeader:
     try:
         header = msgspec.json.decode(line, type=ArchiveHeader)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
         msg = f"{path} is no archive"
         raise ArchiveFileError(msg) from error
     if header.format != FORMAT or not 0 <= header.first_leaf < header.end_leaf:

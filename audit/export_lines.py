@@ -71,7 +71,7 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
         where = f"line {number}"
         try:
             line = _read_line(text)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):  # the second: nested without end
             msg = f"{where} is no line of an export"
             raise MalformedExportError(msg) from None
         if not text.endswith(b"\n"):

@@ -99,7 +99,7 @@ def envelope_of(value: bytes) -> Envelope:
     """
     try:
         return _decode(value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
         msg = f"a message on the topic is none of ours: {error}"
         raise MalformedMessageError(msg) from error
 

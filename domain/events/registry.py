@@ -96,7 +96,7 @@ def decode_event(event_type: str, schema_version: int, data: bytes) -> Event:
         if decoder is not None:
             return decoder.decode(data)
         return _upcast(event_type, schema_version, data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
         msg = f"data of a {event_type!r} event does not fit version {schema_version}: {error}"
         raise MalformedEventError(msg) from error
 

@@ -110,7 +110,17 @@ def test_data_that_does_not_fit_its_type_is_told_from_a_newer_event() -> None:
         event_of(envelope_of(message_of(damaged).value))
 
 
-@pytest.mark.parametrize("value", [b"", b"{}", b"[1]", b"\xff\x00", b'{"position":"1"}'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"\xff\x00",
+        b'{"position":"1"}',
+        pytest.param(b'{"x":' + b"[" * 5_000, id="deep"),
+    ],
+)
 def test_what_no_relay_wrote_is_refused_as_such(value: bytes) -> None:
     with pytest.raises(MalformedMessageError, match="none of ours"):
         envelope_of(value)

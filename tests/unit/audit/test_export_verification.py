@@ -134,3 +134,10 @@ def test_a_line_that_two_readers_could_take_differently_is_refused(old: bytes, n
     lines[9] = lines[9].replace(old, new, 1)
 
     assert "line 10 is no line of an export" in findings(lines)
+
+
+def test_a_line_that_is_nested_without_end_is_no_line() -> None:
+    lines = export()
+    lines[9] = b'{"proof":' * 5_000 + b"\n"
+
+    assert "line 10 is no line of an export" in findings(lines)

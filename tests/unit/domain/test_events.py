@@ -103,6 +103,7 @@ def test_a_version_that_this_build_does_not_know_is_unknown(version: int) -> Non
         b'{"weight_mg": 5, "stops": [1]}',
         b'{"weight_mg": 5, "stops": null}',
         b'{"weight_mg": 5, "stops": []} trailing',
+        pytest.param(b'{"weight_mg": 5, "stops": [], "later": ' + b"[" * 5_000, id="deep"),
     ],
 )
 def test_data_that_does_not_fit_its_type_is_malformed(data: bytes) -> None:
@@ -114,7 +115,14 @@ def test_data_that_does_not_fit_its_type_is_malformed(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b'{"grams": "3", "to": "Ulm"}', b'{"grams": 3, "to": 4, "fragile": 2}']
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"grams": "3", "to": "Ulm"}',
+        b'{"grams": 3, "to": 4, "fragile": 2}',
+        pytest.param(b'{"grams": ' + b"[" * 5_000, id="deep"),
+    ],
 )
 def test_old_data_that_does_not_fit_is_malformed(data: bytes) -> None:
     with pytest.raises(
