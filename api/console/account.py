@@ -106,7 +106,7 @@ async def _shown(
     live = await services.sessions.live_families(caller.user.user_id, limit=_DEVICES, before=None)
     lately = await services.console.families(caller.user.user_id, limit=_LATELY, before=None)
     devices = [
-        _line(services, session)
+        line_of(services, session)
         for family in live.families
         for session in family.sessions
         if is_usable(family, session, live.at)
@@ -117,11 +117,11 @@ async def _shown(
         "account.html",
         visit,
         {
-            "here": _line(services, caller.session),
+            "here": line_of(services, caller.session),
             "others": [each for each in devices if each.session.session_id != current],
             "more": live.next_before is not None,
             "past": [
-                _line(services, session)
+                line_of(services, session)
                 for family in lately.families
                 for session in family.sessions
                 if not is_usable(family, session, lately.at)
@@ -134,7 +134,8 @@ async def _shown(
     )
 
 
-def _line(services: Services, session: Session) -> DeviceLine:
+def line_of(services: Services, session: Session) -> DeviceLine:
+    """A session, by the name that its user gave it where they did."""
     name = session.device_name if isinstance(session.device_name, str) else None
     return DeviceLine(session, whereabouts(services, session.client), name)
 

@@ -2,10 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.account import DeviceLine
+from api.console.account import line_of
 from api.console.forms import form_of
 from api.console.pages import page, see_other
-from api.console.places import whereabouts
 from api.console.visits import Visit, VisitIn
 from api.fast import refusal_of
 from api.ports import Services
@@ -28,8 +27,7 @@ _EVENTS = 200
 async def ask(session_id: str, request: Request, visit: VisitIn, services: ServicesIn) -> Response:
     """Says what the report does, and asks."""
     _, session = await _reported(session_id, visit, services)
-    line = DeviceLine(session, whereabouts(services, session.client), None)
-    return await page(request, "report.html", visit, {"line": line})
+    return await page(request, "report.html", visit, {"line": line_of(services, session)})
 
 
 @router.post("/{session_id}")

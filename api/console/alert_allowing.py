@@ -89,8 +89,9 @@ async def _allowables(services: Services, alert: Alert) -> list[Allowable]:
             found.append(Allowable("asn", str(network.asn), words))
     if alert.user_id is not None:
         names = await services.console.names([alert.user_id])
-        who = names.get(alert.user_id, "the user")
-        found.append(Allowable("user", alert.user_id, f"Whatever {who} does"))
+        who = names.get(alert.user_id)
+        if who is not None:  # who was erased does nothing any more
+            found.append(Allowable("user", alert.user_id, f"Whatever {who} does"))
     return found
 
 

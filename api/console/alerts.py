@@ -14,7 +14,7 @@ from api.console.forms import form_of
 from api.console.pages import page, see_other, with_cookies
 from api.console.places import Whereabouts, whereabouts
 from api.console.sign_in import own_path
-from api.console.titles import title_of
+from api.console.titles import title_of, titles
 from api.console.visits import ActorVisit, ReaderVisit
 from api.event_stream import EventStream
 from api.ports import Services
@@ -79,7 +79,7 @@ async def queue(request: Request, visit: ReaderVisit, services: ServicesIn) -> A
             "views": {name: title for name, (title, _) in VIEWS.items()},
             "counts": _counts_of_views(counts),
             "severities": _counts_of_severities(counts),
-            "rules": services.rulebook.described(),
+            "rules": titles(services),
             "filtered_user": names.get(chosen.user) if chosen.user else None,
             "next": None if following is None else chosen.address(after=following),
             "here": chosen.address(after=chosen.after),

@@ -9,6 +9,14 @@ _OTHERS = {
 """Kinds that no rule raises: a title, and what it is about."""
 
 
+def titles(services: Services) -> dict[str, str]:
+    """Every kind that there is, by what it is called."""
+    described = services.rulebook.described()
+    named = {name: rule.title for name, rule in described.items()}
+    named |= {name: title for name, (title, _) in _OTHERS.items()}
+    return dict(sorted(named.items(), key=lambda each: each[1]))
+
+
 def title_of(services: Services, rule: str) -> str:
     """A few words."""
     described = services.rulebook.described().get(rule)

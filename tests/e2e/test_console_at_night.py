@@ -1,13 +1,16 @@
 """Two analysts at once, sessions that end, networks that blink: nothing is lost, nothing slips."""
 
 import itertools
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from domain.alert import Alert
+from domain.alert_reports import REPORTED
 from domain.events.users import Role
 from domain.ids import FamilyId, UserId
 from tests.alerts import raised
@@ -15,7 +18,7 @@ from tests.e2e.accounts import Account, add_user
 from tests.e2e.alerts import raise_alert
 from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in
 from tests.e2e.clients import Device
-from tests.e2e.service import RunningService
+from tests.e2e.service import RunningService, command
 
 pytestmark = needs_chromium
 
@@ -269,3 +272,43 @@ def test_several_are_acknowledged_and_it_is_said_where_somebody_was_faster(
 
     expect(page.get_by_text("Somebody was faster with the rest.")).to_be_visible()
     assert page.locator(f'[data-id="{mine.alert_id}"]').get_by_role("checkbox").count() == 0
+
+
+def test_what_people_report_is_a_kind_to_filter_by(
+    shared_service: RunningService, page: Page
+) -> None:
+    reported = beside(raise_alert, shared_service, raised(rule=REPORTED))
+    page.goto(f"{shared_service.url}/console/alerts")
+
+    page.get_by_label("Rule").select_option("The user says it wasn’t them")
+    page.get_by_role("button", name="Filter").click()
+
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator(f'[data-id="{reported.alert_id}"]')).to_be_visible()
+
+
+def test_a_clock_that_is_wrong_makes_nothing_older(
+    shared_service: RunningService, opened: Opened, analyst: Account
+) -> None:
+    page = opened()
+    page.clock.install(time=datetime.now(UTC) + timedelta(hours=3))
+    sign_in(page, shared_service.url, analyst, "/account")
+
+    page.clock.run_for(11_000)
+
+    expect(page.get_by_text(re.compile(r"^1\d s ago$")).first).to_be_visible()
+    expect(page.get_by_text("3 h ago")).to_have_count(0)
+
+
+def test_nothing_is_allowed_of_somebody_who_was_erased(
+    shared_service: RunningService, page: Page, alert: Alert
+) -> None:
+    erased = command(shared_service.environment, "users", "erase", str(alert.user_id), "--yes")
+    assert erased.returncode == 0, erased.stderr
+
+    page.get_by_role("link", name="Allow-list …").click()
+
+    expect(page.get_by_text("nothing is known any more that could be allowed")).to_be_visible()
+    expect(page.get_by_role("button", name="Put on the allow-list")).to_have_count(0)
+    page.get_by_role("main").get_by_role("link", name="Back to the alert").last.click()
+    expect(page.get_by_label("Add a comment")).to_have_count(0)

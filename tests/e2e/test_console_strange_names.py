@@ -102,6 +102,7 @@ def test_somebody_who_reported_a_session_is_not_asked_again(
     expect(page.get_by_text("just now").first).to_be_visible()
 
     page.get_by_role("link", name="This wasn’t me").click()
+    expect(page.locator(".story")).to_contain_text("a phone")
     page.get_by_role("button", name="It wasn’t me").click()
 
     expect(page.get_by_text("you said that it wasn’t you")).to_be_visible()

@@ -20,9 +20,12 @@ function age(seconds) {
   return "now";
 }
 
+// Ages are told by the service's clock: this machine's may be wrong.
+const ahead = Date.now() - Date.parse(document.body.dataset.now);
+
 function keepAges() {
   for (const time of document.querySelectorAll("time[data-age]")) {
-    const passed = age((Date.now() - Date.parse(time.dateTime)) / 1000);
+    const passed = age((Date.now() - ahead - Date.parse(time.dateTime)) / 1000);
     time.textContent = time.dataset.age !== "ago" ? passed : passed === "now" ? "just now" : `${passed} ago`;
   }
 }
