@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from audit.checkpoints import Checkpoint
 from audit.exports import BundleProof, ExportedLeaf, ExportHeader, older_root
-from audit.merkle import ProofError, verify_consistency
+from audit.merkle import InconsistentTreesError, ProofError, verify_consistency
 
 
 class KeptHead:
@@ -30,12 +30,15 @@ class KeptHead:
         self._find = find
         self._head: Checkpoint | None = None
         self._settled = False
+        self._unfit: str | None = None
 
     @property
     def unproved(self) -> str | None:
         """What is lacking to tell; None where it is proved or disproved."""
         if self._settled or self._head is None:
             return None
+        if self._unfit is not None:
+            return self._unfit
         kept, size = self._kept.size, self._head.size
         if kept > size:
             return (
@@ -58,12 +61,18 @@ class KeptHead:
                 self._find(f"the saved head of {head.size} events is of another tree")
             return
         if self._kept.size == 0:
-            self._by_consistency((), "that a log begins with nothing")
+            self._by_consistency(head, ())
         for each in header.extends or ():
-            if each.size == self._kept.size:
-                self._by_consistency(each.hashes, "the export's proof")
-        if self._proof is not None:
-            self._by_consistency(self._proof, "the proof that was given")
+            if each.size == self._kept.size and not self._by_consistency(head, each.hashes):
+                self._find(
+                    f"the export's proof does not join it to the saved head of {each.size} events"
+                )
+        if self._proof is not None and not self._by_consistency(head, self._proof):
+            # It may be a proof of something else: that tells nothing of the two.
+            self._unfit = (
+                f"the proof that was given does not join the saved head of {self._kept.size} events"
+                f" to the export's of {head.size}: it is one between other trees, or was altered"
+            )
 
     def by_bundle(self, proof: BundleProof, leaves: Sequence[ExportedLeaf]) -> None:
         """Compare it with what a bundle tells, in which nothing is wrong."""
@@ -79,12 +88,14 @@ class KeptHead:
                 f" one that the export's head of {self._head.size} begins with"
             )
 
-    def _by_consistency(self, hashes: Sequence[bytes], whose: str) -> None:
-        if self._head is None:
-            return
-        older, newer = sorted((self._kept, self._head), key=lambda each: each.size)
-        self._settled = True
+    def _by_consistency(self, head: Checkpoint, hashes: Sequence[bytes]) -> bool:
+        """Whether a proof tells, either way."""
+        older, newer = sorted((self._kept, head), key=lambda each: each.size)
         try:
             verify_consistency(older.size, older.root, newer.size, newer.root, hashes)
-        except ProofError as error:
-            self._find(f"{whose} does not join the saved head to the export's: {error}")
+        except InconsistentTreesError as error:
+            self._find(f"the saved head and the export's are not of one log: {error}")
+        except ProofError:
+            return False
+        self._settled = True
+        return True

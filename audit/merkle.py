@@ -21,6 +21,10 @@ class ProofError(Exception):
     """A proof that does not prove what it is said to; the message says in what way."""
 
 
+class InconsistentTreesError(ProofError):
+    """A proof that is of the newer tree, and by which that one begins with another older one."""
+
+
 class Node(NamedTuple):
     """A complete subtree: of ``2**level`` leaves, the first of which is ``number * 2**level``."""
 
@@ -221,6 +225,7 @@ def verify_consistency(
         proof: As ``consistency_proof`` makes it.
 
     Raises:
+        InconsistentTreesError: It is disproved.
         ProofError: It is not proved.
     """
     if old > new:
@@ -254,7 +259,8 @@ def verify_consistency(
         raise ProofError(msg)
     if in_old != old_root or in_new != new_root:
         msg = f"the tree of {new} leaves does not begin with that of {old}"
-        raise ProofError(msg)
+        # What leads to the newer root is of that tree, and so is the older root that it leads to.
+        raise InconsistentTreesError(msg) if in_new == new_root else ProofError(msg)
 
 
 def _check_trivial(
@@ -265,10 +271,10 @@ def _check_trivial(
         raise ProofError(msg)
     if old == 0 and old_root != EMPTY_ROOT:
         msg = "an empty tree has another root"
-        raise ProofError(msg)
+        raise InconsistentTreesError(msg)
     if old == new and old_root != new_root:
         msg = f"there are two different trees of {old} leaves"
-        raise ProofError(msg)
+        raise InconsistentTreesError(msg)
 
 
 def _inclusion_ranges(index: int, size: int) -> list[tuple[int, int]]:

@@ -125,7 +125,8 @@ def test_a_head_that_nothing_tells_of_exits_with_3_until_it_is_proved(
     assert "is of a tree that begins with its" in joined.stdout
     assert carried.returncode == 0, carried.stdout + carried.stderr
     assert in_parquet.returncode == 0, in_parquet.stdout + in_parquet.stderr
-    assert wrong.returncode == 1
+    assert wrong.returncode == 3
+    assert "does not join the saved head" in wrong.stderr
 
 
 def test_an_export_is_refused_where_the_log_does_not_extend_the_head(
