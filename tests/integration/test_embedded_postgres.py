@@ -18,15 +18,17 @@ from infra.embedded_postgres import EmbeddedPostgresError, RunningPostgres, star
 
 ROOT = Path(__file__).parents[2]
 AS_ROOT = os.geteuid() == 0
+# It looks up every moment: a signal right before a read that blocks is heard after it only.
 USER_OF_THE_FOLDER = """
-import pathlib, sys
+import pathlib, select, sys
 from infra.embedded_postgres import start
 print("ready", flush=True)
 sys.stdin.readline()
 server = start(pathlib.Path(sys.argv[1]))
 try:
     print(server.pid, flush=True)
-    sys.stdin.read()
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        pass
 except KeyboardInterrupt:
     pass
 print(server.stop(), flush=True)
