@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Format
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from domain.as_of import AlteredHistoryError
 from domain.ids import uuid_text
 from domain.ports import StoreUnavailableError
 
@@ -211,7 +212,10 @@ async def _checked_out(
 
 @contextmanager
 def translated_faults() -> Iterator[None]:
-    """Turn whatever says that the database cannot serve into ``StoreUnavailableError``."""
+    """Turn whatever says that the database cannot serve into ``StoreUnavailableError``.
+
+    A time that Python does not have is what no service of ours writes: ``AlteredHistoryError``.
+    """
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -221,12 +225,29 @@ def translated_faults() -> Iterator[None]:
     except sqlalchemy.exc.TimeoutError as error:
         msg = "no database connection was free in time"
         raise StoreUnavailableError(msg) from error
+    except psycopg.DataError as error:
+        if _is_no_time(error):
+            raise _altered() from error
+        raise
     except sqlalchemy.exc.DBAPIError as error:
         if isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError):
             raise _unavailable(error.orig) from error
+        if isinstance(error.orig, psycopg.DataError) and _is_no_time(error.orig):
+            raise _altered() from error
         raise
 
 
 def _unavailable(error: psycopg.Error) -> StoreUnavailableError:
     state = error.sqlstate or "connection"
     return StoreUnavailableError(f"the database cannot serve just now ({state})")
+
+
+def _is_no_time(error: psycopg.DataError) -> bool:
+    """Whether a row was read that has infinity, or a year that Python does not count to."""
+    return error.sqlstate is None and str(error).startswith("timestamp too")
+
+
+def _altered() -> AlteredHistoryError:
+    return AlteredHistoryError(
+        "the database holds a time that cannot have been written: run `sessiontrail audit verify`"
+    )

@@ -8,6 +8,7 @@ import sqlalchemy.exc
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.as_of import AlteredHistoryError
 from domain.ports import StoreUnavailableError
 from infra.event_store import database_clock
 from infra.postgres import create_engine, fetch_one, queries, transaction
@@ -101,6 +102,24 @@ async def test_a_server_that_is_not_there_is_said_to_be_away(conninfo: str) -> N
         await fetch_one(nowhere, "SELECT 1")
 
     await nowhere.dispose()
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "4000-01-01 BC", "20000-01-01"])
+async def test_a_time_that_python_does_not_have_is_said_to_be_altered(
+    engine: AsyncEngine, time: str
+) -> None:
+    query = f"SELECT '{time}'::timestamptz"
+
+    with pytest.raises(AlteredHistoryError, match="audit verify"):
+        await fetch_one(engine, query)
+    with pytest.raises(AlteredHistoryError, match="audit verify"):
+        async with queries(engine) as connection:
+            (await connection.execute(text(query))).all()
+
+
+async def test_data_that_the_database_refuses_stays_what_it_is(engine: AsyncEngine) -> None:
+    with pytest.raises(psycopg.DataError):
+        await fetch_one(engine, "SELECT %s::int", "no number")
 
 
 async def test_a_transaction_that_fails_half_way_leaves_nothing(engine: AsyncEngine) -> None:
