@@ -38,6 +38,8 @@ CONFIGURATION = {
         "ensure_resource_availability": {"enabled": False},
     },
 }
+pytestmark = pytest.mark.timeout(400)
+"""Some thousand requests each, on whatever machine."""
 BY_SERVICE_KEY = {
     ("POST", "/v1/sessions"),
     ("POST", "/v1/sessions/{session_id}/reauthenticated"),
