@@ -1,4 +1,4 @@
-"""Two analysts at once, sessions that end, networks that blink: nothing is lost, nothing slips."""
+"""Two analysts at once, sessions that end, keys that are held: nothing is lost, nothing slips."""
 
 import itertools
 import re
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from domain.alert import Alert
 from domain.alert_reports import REPORTED
@@ -197,38 +197,6 @@ def test_a_form_of_a_session_that_ended_leads_back_to_its_page(
     page.get_by_role("button", name="Sign in").click()
 
     page.wait_for_url(f"**/console/alerts/{alert.alert_id}")
-
-
-def test_an_alert_that_came_while_the_service_was_away_is_shown_later(
-    shared_service: RunningService, opened: Opened, analyst: Account
-) -> None:
-    page = opened()
-    sign_in(page, shared_service.url, analyst)
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
-    refused: list[str] = []
-
-    def refuse(route: Route) -> None:
-        refused.append(route.request.url)
-        route.fulfill(status=503)
-
-    page.route("**/console/alerts", refuse, times=1)
-    told = beside(raise_alert, shared_service, raised())
-
-    expect(page.locator(f'[data-id="{told.alert_id}"]')).to_be_visible(timeout=20_000)
-    assert len(refused) == 1
-
-
-def test_a_screen_on_the_wall_is_live_again_by_itself(
-    shared_service: RunningService, opened: Opened, analyst: Account
-) -> None:
-    page = opened()
-    page.route("**/console/alerts/stream", lambda route: route.fulfill(status=502), times=1)
-    sign_in(page, shared_service.url, analyst)
-    expect(page.get_by_text("Not live any more: load the page again.")).to_be_visible()
-    told = beside(raise_alert, shared_service, raised())
-
-    expect(page.locator(f'[data-id="{told.alert_id}"]')).to_be_visible(timeout=20_000)
-    expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
 def test_a_notice_is_said_once_and_not_because_a_link_says_so(

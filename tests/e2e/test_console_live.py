@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from domain.events.users import Role
 from tests.alerts import raised
-from tests.e2e.accounts import add_user
+from tests.e2e.accounts import Account, add_user
 from tests.e2e.alerts import raise_alert
 from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in
 from tests.e2e.clients import Device
@@ -36,6 +36,11 @@ ENDS = pytest.mark.parametrize(
     [(revoke_sessions, 401), (take_the_role_away, 403)],
     ids=["revoked", "without-role"],
 )
+
+
+@pytest.fixture
+def analyst(shared_service: RunningService) -> Account:
+    return beside(add_user, shared_service, roles=(Role.ANALYST,))
 
 
 @pytest.fixture
@@ -93,3 +98,53 @@ def test_a_page_says_that_it_is_not_live_any_more(
     expect(page.get_by_text("Not live any more: load the page again.")).to_be_visible()
     secret = beside(raise_alert, shared_service, raised())
     assert page.locator(f'[data-id="{secret.alert_id}"]').count() == 0
+
+
+@needs_chromium
+def test_an_alert_that_came_while_the_service_was_away_is_shown_later(
+    shared_service: RunningService, opened: Opened, analyst: Account
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, analyst)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    refused: list[str] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.route("**/console/alerts", refuse, times=1)
+    told = beside(raise_alert, shared_service, raised())
+
+    expect(page.locator(f'[data-id="{told.alert_id}"]')).to_be_visible(timeout=20_000)
+    assert len(refused) == 1
+
+
+@needs_chromium
+def test_a_screen_on_the_wall_is_live_again_by_itself(
+    shared_service: RunningService, opened: Opened, analyst: Account
+) -> None:
+    page = opened()
+    page.route("**/console/alerts/stream", lambda route: route.fulfill(status=502), times=1)
+    sign_in(page, shared_service.url, analyst)
+    expect(page.get_by_text("Not live any more: load the page again.")).to_be_visible()
+    told = beside(raise_alert, shared_service, raised())
+
+    expect(page.locator(f'[data-id="{told.alert_id}"]')).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+
+
+@needs_chromium
+def test_a_page_that_the_browser_had_put_aside_catches_up(
+    shared_service: RunningService, opened: Opened, analyst: Account
+) -> None:
+    page = opened()
+    sign_in(page, shared_service.url, analyst)
+    expect(page.get_by_text("Live", exact=True)).to_be_visible()
+    # As the back/forward cache does it, which Playwright's Chromium has not got.
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    told = beside(raise_alert, shared_service, raised())
+
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+
+    expect(page.locator(f'[data-id="{told.alert_id}"]')).to_be_visible()
