@@ -115,7 +115,13 @@ class FamilyCommands(Protocol):
 
 
 class SignIn(msgspec.Struct, frozen=True):
-    """What a sign-in check needs to know of a user name."""
+    """What a sign-in check needs to know of a user name.
+
+    Attributes:
+        user: Whose name it is.
+        password_hash: Of their password; None where it is not kept here. Empty, so that no
+            password fits, where what is stored is not what this service stored for them.
+    """
 
     user: User
     password_hash: str | None

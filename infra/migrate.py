@@ -1,5 +1,7 @@
 """Bringing a database to this build's schema, and giving the service's role what it needs."""
 
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 
 import psycopg
@@ -9,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.event_rows import EVENT_COLUMNS
 from infra.postgres import queries
+from infra.sealing import MasterKeys
 
 HEAD = "0005"
 """This build's last migration; revisions are numbered so that later ones sort behind."""
@@ -44,20 +47,26 @@ class MayNotMigrateError(Exception):
     """Migrations are missing, and the role that was to apply them may not; says what to do."""
 
 
-async def migrate(engine: AsyncEngine, service_role: str | None = None) -> None:
+async def migrate(
+    engine: AsyncEngine,
+    service_role: str | None = None,
+    masters: Callable[[], MasterKeys] | None = None,
+) -> None:
     """Apply every migration that is missing.
 
     Args:
         engine: Connects as the owner of the tables.
         service_role: A role to grant just what the API needs: it can add events, and neither
             change nor remove one.
+        masters: Gives the master keys, where there are hashes of an older version to seal.
 
     Raises:
+        UnsealedHashesError: There are such hashes, and no keys that are this database's.
         MayNotMigrateError: The role does not own the tables, or may not create any.
         StoreUnavailableError: The database cannot be reached.
     """
     try:
-        await _migrated(engine, service_role)
+        await _migrated(engine, service_role, masters)
     except ProgrammingError as error:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
@@ -68,11 +77,13 @@ async def migrate(engine: AsyncEngine, service_role: str | None = None) -> None:
         raise MayNotMigrateError(msg) from error
 
 
-async def _migrated(engine: AsyncEngine, service_role: str | None) -> None:
+async def _migrated(
+    engine: AsyncEngine, service_role: str | None, masters: Callable[[], MasterKeys] | None
+) -> None:
     async with queries(engine) as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         if not _is_head(await _revision(connection)):
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(partial(_upgrade, masters=masters))
         if service_role is not None:
             role = '"' + service_role.replace('"', '""') + '"'
             for statement in _GRANTS.format(role=role, columns=EVENT_COLUMNS).split(";"):
@@ -102,7 +113,7 @@ async def _revision(connection: AsyncConnection) -> str | None:
     return revision
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, masters: Callable[[], MasterKeys] | None) -> None:
     # Alembic takes 11 MB: a service on a database that is up to date does without.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -110,4 +121,5 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(resources.files("infra") / "migrations"))
     config.attributes["connection"] = connection
+    config.attributes["masters"] = masters
     command.upgrade(config, "head")

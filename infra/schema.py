@@ -186,7 +186,7 @@ credentials = Table(
     "credentials",
     metadata,
     Column("user_id", _uuid, primary_key=True),
-    Column("password_hash", Text, nullable=False),
+    Column("sealed_hash", LargeBinary, nullable=False),
 )
 
 data_keys = Table(
@@ -217,7 +217,7 @@ service_keys = Table(
     metadata,
     Column("key_id", Text, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("secret_hash", Text, nullable=False),
+    Column("sealed_hash", LargeBinary),
     Column("scopes", ARRAY(Text), nullable=False),
     Column("created_at", _instant, nullable=False),
     Column("revoked_at", _instant),

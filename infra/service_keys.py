@@ -1,7 +1,9 @@
 """Keys of trusted backends: ``stk_<key id>_<secret>``, shown once, stored as a hash.
 
 The prefix lets secret scanners find leaks; the key id is public and finds the row; the secret has
-256 random bits, so a plain SHA-256 of it is enough at rest: there is nothing to guess.
+256 random bits, so a plain SHA-256 of it is enough at rest: there is nothing to guess. It is sealed
+by the master key for the key's id, name and scopes: a row that somebody without that key writes or
+alters lets nobody in. A revoked key keeps no hash, so undoing that in its row is not enough.
 """
 
 import hmac
@@ -19,6 +21,8 @@ from domain.refresh_token import encode_bytes, hash_secret
 from domain.service_keys import ServiceKey, ServiceScope
 from infra.event_store import append_stream, database_clock, stream_version
 from infra.postgres import transaction
+from infra.sealed_hashes import SealedHashes
+from infra.sealing import MasterKeys
 
 PREFIX = "stk_"
 
@@ -26,8 +30,10 @@ _KEY_ID_BYTES = 8
 _SECRET_BYTES = 32
 _MAX_NAME_CHARS = 100
 _SHAPE = re.compile(PREFIX + r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
+_NOBODY = ("", "", [""])
+"""Id, name and scopes of a key that is opened where there is none to open."""
 _NOBODYS_HASH = hash_secret(b"")
-"""Compared with where there is no such key; no secret of 43 characters hashes to it."""
+"""No secret of 43 characters hashes to it."""
 
 _COLUMNS = "key_id, name, scopes, created_at, revoked_at"
 
@@ -46,9 +52,11 @@ class NewServiceKey(NamedTuple):
 class ServiceKeyStore:
     """The service keys of one database."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """Work through this pool."""
+    def __init__(self, engine: AsyncEngine, masters: MasterKeys) -> None:
+        """Work through this pool; seal and open with these master keys."""
         self._engine = engine
+        self._hashes = SealedHashes(masters)
+        self._nobodys = self._hashes.seal_key(*_NOBODY, _NOBODYS_HASH)
 
     async def add(self, name: str, scopes: Collection[ServiceScope], cause: Cause) -> NewServiceKey:
         """Make a key for a backend.
@@ -74,12 +82,13 @@ class ServiceKeyStore:
         key_id = os.urandom(_KEY_ID_BYTES).hex()
         secret = encode_bytes(os.urandom(_SECRET_BYTES))
         granted = sorted({scope.value for scope in scopes})
+        sealed = self._hashes.seal_key(key_id, name, granted, hash_secret(secret.encode("ascii")))
         async with transaction(self._engine) as connection:
             at = await database_clock(connection)
             await connection.execute(
-                "INSERT INTO service_keys (key_id, name, secret_hash, scopes, created_at)"
+                "INSERT INTO service_keys (key_id, name, sealed_hash, scopes, created_at)"
                 " VALUES (%s, %s, %s, %s, %s)",
-                (key_id, name, hash_secret(secret.encode("ascii")), granted, at),
+                (key_id, name, sealed, granted, at),
             )
             added = ServiceKeyAdded(key_id=key_id, name=name, scopes=granted)
             await append_stream(connection, key_stream(key_id), 0, [NewEvent(added)], cause, at)
@@ -101,7 +110,8 @@ class ServiceKeyStore:
         async with transaction(self._engine) as connection:
             at = await database_clock(connection)
             cursor = await connection.execute(
-                "UPDATE service_keys SET revoked_at = %s WHERE key_id = %s AND revoked_at IS NULL",
+                "UPDATE service_keys SET revoked_at = %s, sealed_hash = NULL"
+                " WHERE key_id = %s AND revoked_at IS NULL",
                 (at, key_id),
             )
             if cursor.rowcount == 0:
@@ -128,8 +138,8 @@ class ServiceKeyStore:
     async def authenticate(self, text: str) -> ServiceKey | None:
         """Whose key this is.
 
-        A key id that does not exist costs the same query, hash and comparison as one that does,
-        so the time taken tells nobody which ids there are.
+        A key id that does not exist costs the same query, box, hash and comparison as one that
+        does, so the time taken tells nobody which ids there are.
 
         Args:
             text: What the caller presented.
@@ -147,16 +157,22 @@ class ServiceKeyStore:
         presented = hash_secret(secret.encode("ascii"))
         async with transaction(self._engine) as connection:
             cursor = await connection.execute(
-                f"SELECT secret_hash, {_COLUMNS} FROM service_keys WHERE key_id = %s",  # noqa: S608 (names are ours)
+                f"SELECT sealed_hash, {_COLUMNS} FROM service_keys WHERE key_id = %s",  # noqa: S608 (names are ours)
                 (key_id,),
                 binary=True,
             )
             record = await cursor.fetchone()
-        matches = hmac.compare_digest(presented, record[0] if record else _NOBODYS_HASH)
-        if not matches or record is None:
+        stored = self._stored_hash(record)
+        if not hmac.compare_digest(presented, stored) or record is None:
             return None
         key = _key(record[1:])
         return key if key.revoked_at is None else None
+
+    def _stored_hash(self, record: tuple[Any, ...] | None) -> str:  # Any: a row as it came
+        if record is None or record[0] is None:
+            return self._hashes.open_key(*_NOBODY, self._nobodys)
+        sealed, key_id, name, scopes, *_ = record
+        return self._hashes.open_key(key_id, name, scopes, sealed)
 
 
 def _key(record: tuple[Any, ...]) -> ServiceKey:  # Any: a row as it came

@@ -31,6 +31,7 @@ from domain.user import (
     fold_new_user,
     refusal_to_sign_in,
 )
+from infra.credential_rows import CredentialRows
 from infra.event_store import (
     FamilyAppend,
     append_user,
@@ -82,6 +83,7 @@ class PostgresUserCommands:
         """Work through this pool, sealing with these data keys."""
         self._engine = engine
         self._data_keys = data_keys
+        self._credentials = CredentialRows(data_keys.masters)
 
     async def register(
         self,
@@ -147,10 +149,7 @@ class PostgresUserCommands:
             changed = await self._command(connection, locked, ChangePassword(expected_epoch), cause)
             if isinstance(changed, Refusal):
                 return changed
-            await connection.execute(
-                "UPDATE credentials SET password_hash = %s WHERE user_id = %s",
-                (password_hash, user_id),
-            )
+            await self._credentials.replace(connection, changed.user, password_hash)
             return await self._end_families(
                 connection, changed, EndReason.PASSWORD_CHANGED, keep, cause
             )
@@ -158,11 +157,10 @@ class PostgresUserCommands:
     async def rehash_password(self, user_id: UserId, old_hash: str, new_hash: str) -> None:
         """See ``domain.ports.UserCommands.rehash_password``."""
         async with transaction(self._engine) as connection:
-            await connection.execute(
-                "UPDATE credentials SET password_hash = %s"
-                " WHERE user_id = %s AND password_hash = %s",
-                (new_hash, user_id, old_hash),
-            )
+            locked = await _lock_user(connection, user_id)
+            if locked is None or await self._credentials.read(connection, locked.user) != old_hash:
+                return  # replaced meanwhile
+            await self._credentials.replace(connection, locked.user, new_hash)
 
     async def command(self, user_id: UserId, command: UserCommand, cause: Cause) -> User | Refusal:
         """See ``domain.ports.UserCommands.command``."""
@@ -242,10 +240,7 @@ class PostgresUserCommands:
             "INSERT INTO data_keys (subject_id, wrapped_key) VALUES (%s, %s)", (user_id, wrapped)
         )
         if password_hash is not None:
-            await connection.execute(
-                "INSERT INTO credentials (user_id, password_hash) VALUES (%s, %s)",
-                (user_id, password_hash),
-            )
+            await self._credentials.add(connection, user, password_hash)
         data_key = self._data_keys.unwrap(wrapped, user_id)
         await append_user(connection, None, user, decision.events, cause, data_key, at)
         return user
@@ -355,11 +350,14 @@ class PostgresUserCommands:
     async def _find(self, column: str, value: str) -> SignIn | None:
         record = await fetch_one(
             self._engine,
-            f"SELECT {_USER_COLUMNS}, c.password_hash"  # noqa: S608 (names are ours)
+            f"SELECT {_USER_COLUMNS}, c.sealed_hash"  # noqa: S608 (names are ours)
             f" FROM users u LEFT JOIN credentials c USING (user_id) WHERE {column} = %s",
             value,
         )
-        return SignIn(user_of(record[:-1]), record[-1]) if record else None
+        if record is None:
+            return None
+        user = user_of(record[:-1])
+        return SignIn(user, self._credentials.opened(user, record[-1]))
 
 
 async def _lock_user(connection: Connection, user_id: UserId) -> _LockedUser | None:

@@ -12,6 +12,7 @@ from infra.embedded_postgres import EmbeddedPostgresError
 from infra.key_files import KeyRingError
 from infra.migrate import MayNotMigrateError
 from infra.rate_limits import InvalidRulesError, NoRedisClientError
+from infra.sealed_hashes import UnsealedHashesError
 from infra.sealing import UnsealError
 from infra.settings import SettingsError
 from infra.signing_key_set import NoSigningKeyError
@@ -78,6 +79,7 @@ _USER_ERRORS = (
     StoreUnavailableError,
     ConcurrencyError,
     UnsealError,
+    UnsealedHashesError,
     AlteredHistoryError,
     InvalidRulesError,
     NoRedisClientError,

@@ -97,7 +97,7 @@ async def open_store(settings: Settings, conninfo: str, keys: KeyRing) -> AsyncI
             data_keys,
             PostgresUserCommands(engine, data_keys),
             SigningKeyStore(engine, keys.masters),
-            ServiceKeyStore(engine),
+            ServiceKeyStore(engine, keys.masters),
         )
     finally:
         await engine.dispose()

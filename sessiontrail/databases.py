@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -13,6 +14,7 @@ from infra import embedded_postgres
 from infra.migrate import is_current, migrate
 from infra.postgres import create_engine
 from infra.settings import Settings
+from sessiontrail.keys import keys_to_seal_with
 
 _NAME = "sessiontrail"
 _log = logging.getLogger(__name__)
@@ -52,18 +54,21 @@ def database(settings: Settings) -> Iterator[DatabaseAccess]:
         server.stop()
 
 
-async def bring_up_to_date(access: DatabaseAccess) -> None:
+async def bring_up_to_date(settings: Settings, access: DatabaseAccess) -> None:
     """Apply missing migrations, as the owner where one is known.
 
     Raises:
+        KeyRingError: There are hashes to seal, and no keys.
+        UnsealedHashesError: There are, and they are not to be sealed with these keys.
         StoreUnavailableError: The database cannot be reached.
     """
+    masters = partial(keys_to_seal_with, settings)
     engine = create_engine(access.owner or access.service, max_connections=1, wait_s=5)
     try:
         if access.owner is not None:
-            await migrate(engine, service_role=_role_of(access.service))
+            await migrate(engine, _role_of(access.service), masters)
         elif not await is_current(engine):
-            await migrate(engine)
+            await migrate(engine, masters=masters)
     finally:
         await engine.dispose()
 

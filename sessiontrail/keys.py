@@ -5,8 +5,11 @@ import logging
 import time
 from collections.abc import Callable
 
+from audit.publication import CHECKPOINT
 from domain.refresh_token import TokenKeys
 from infra.key_files import KeyRing, KeyRingError, create_key_file, load_key_ring
+from infra.sealed_hashes import UnsealedHashesError
+from infra.sealing import MasterKeys
 from infra.settings import Settings
 
 _LOOK_EVERY_S = 1.0
@@ -31,6 +34,27 @@ def key_ring(settings: Settings) -> KeyRing:
     return load_key_ring(
         None if in_environment else path, settings.master_keys, settings.token_keys
     )
+
+
+def keys_to_seal_with(settings: Settings) -> MasterKeys:
+    """The master keys, for sealing the hashes that an older version left in the database.
+
+    A version that publishes heads seals them. So where a head is published they were sealed once,
+    and somebody took that back to have this service seal hashes of his own.
+
+    Raises:
+        KeyRingError: As ``key_ring``.
+        UnsealedHashesError: A head is published.
+    """
+    published = settings.tree_path / CHECKPOINT
+    if published.exists():
+        msg = (
+            f"the database has hashes that are not sealed, and {published} tells that they were:"
+            " it was altered, or set back to an older version's backup. If you did the latter, see"
+            ' "After a restored backup" in docs/audit.md'
+        )
+        raise UnsealedHashesError(msg)
+    return key_ring(settings).masters
 
 
 class FollowedTokenKeys:

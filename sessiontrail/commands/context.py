@@ -45,7 +45,7 @@ async def ensure_current(settings: Settings, access: DatabaseAccess) -> None:
         StoreUnavailableError: The database cannot be reached.
     """
     if settings.is_embedded:
-        await bring_up_to_date(access)
+        await bring_up_to_date(settings, access)
         return
     engine = create_engine(access.service, max_connections=1, wait_s=5)
     try:

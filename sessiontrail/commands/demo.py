@@ -105,7 +105,7 @@ async def _show(
     settings: Settings, access: DatabaseAccess, folder: Path, *, once: bool, pace_s: float
 ) -> str | None:
     """Serve, and play the scenes meanwhile; what went wrong, if anything did."""
-    await bring_up_to_date(access)
+    await bring_up_to_date(settings, access)
     async with open_store(settings, access.service, key_ring(settings)) as store:
         names = await _people(store)
         await _past(settings, store, folder)

@@ -24,7 +24,7 @@ def serve() -> None:
 
 async def _serve(settings: Settings, access: DatabaseAccess) -> None:
     if settings.migrate_at_start:
-        await bring_up_to_date(access)
+        await bring_up_to_date(settings, access)
 
     def started() -> None:
         say(f"Sessiontrail answers on {settings.public_issuer}")
@@ -44,5 +44,5 @@ def migrate() -> None:
     """Bring the database to this version's schema."""
     settings = load_settings()
     with database(settings) as access:
-        run(lambda: bring_up_to_date(access))
+        run(lambda: bring_up_to_date(settings, access))
     say("The database is up to date.")

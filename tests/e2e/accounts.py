@@ -81,7 +81,8 @@ def add_service_key(service: RunningService, *scopes: ServiceScope) -> NewServic
     """A new service key."""
 
     async def work(engine: AsyncEngine) -> NewServiceKey:
-        return await ServiceKeyStore(engine).add("a backend", scopes, _cause())
+        keys = ServiceKeyStore(engine, key_ring_of(service).masters)
+        return await keys.add("a backend", scopes, _cause())
 
     added = _on_engine(service, work)
     used_secrets.add(added.text)

@@ -198,14 +198,16 @@ class Life:
             "SELECT wrapped_key FROM data_keys WHERE subject_id = %s", self.user_id
         )
         (hashed,) = self.where.asked(
-            "SELECT password_hash FROM credentials WHERE user_id = %s", self.user_id
+            "SELECT sealed_hash FROM credentials WHERE user_id = %s", self.user_id
         )
-        key, password = wrapped[0], str(hashed[0])
+        key, password = wrapped[0], hashed[0]
         assert isinstance(key, bytes)
+        assert isinstance(password, bytes)
         return {name: mark.encode() for name, mark in MARKS.items()} | {
             "wrapped key": key,
             "wrapped key, as text": key.hex().encode(),
-            "password hash": password.encode(),
+            "sealed password hash": password,
+            "sealed password hash, as text": password.hex().encode(),
         }
 
     def sign_in(self) -> None:

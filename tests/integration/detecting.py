@@ -34,7 +34,7 @@ async def detecting(
         data_keys,
         PostgresUserCommands(engine, data_keys),
         SigningKeyStore(engine, masters),
-        ServiceKeyStore(engine),
+        ServiceKeyStore(engine, masters),
     )
     work = asyncio.create_task(detect(Settings(), store, metrics or DetectorMetrics()))
     try:

@@ -21,7 +21,7 @@ class Archived(Kept):
     """A log whose oldest part was archived, but for the events of two service keys."""
 
     async def make(self) -> None:
-        keys = ServiceKeyStore(self.engine)
+        keys = ServiceKeyStore(self.engine, self.data_keys.masters)
         for name in ("shop", "till"):
             await keys.add(name, [ServiceScope.CREATE_SESSIONS], cause())
         await self.grow(700)

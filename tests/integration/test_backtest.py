@@ -41,7 +41,7 @@ def opened(engine: AsyncEngine, data_keys: DataKeys, masters: MasterKeys) -> Sto
         data_keys,
         PostgresUserCommands(engine, data_keys),
         SigningKeyStore(engine, masters),
-        ServiceKeyStore(engine),
+        ServiceKeyStore(engine, masters),
     )
 
 

@@ -1,6 +1,8 @@
-"""The log's Merkle tree and its signed heads, snapshots for time travel, archives, erasure."""
+"""The log's Merkle tree and heads, snapshots, archives, erasure, and hashes that are sealed."""
 
-from alembic import op
+from alembic import context, op
+
+from infra.migrations.hash_sealing import open_hashes, seal_hashes
 
 revision = "0005"
 down_revision = "0004"
@@ -117,16 +119,18 @@ _FORGET_CLEAR_NAMES = "DELETE FROM detector_states WHERE scope IN (3, 4, 5, 6, 7
 
 
 def upgrade() -> None:
-    """Create empty tables, beside those that are in use."""
+    """Create empty tables, beside those that are in use, and seal the hashes that these hold."""
     op.execute(_FORGET_CLEAR_NAMES)
     for statement in _TABLES.split(";"):
         if statement.strip():
             op.execute(statement)
     op.execute(_GUARD)
+    seal_hashes(op.get_bind(), context.config.attributes["masters"])
 
 
 def downgrade() -> None:
     """Drop them; the tree can be built anew, heads that others saved stay as good as they were."""
+    open_hashes(op.get_bind(), context.config.attributes["masters"])
     op.execute(_OLD_GUARD)
     op.execute("DROP TABLE log_archives")
     op.execute("DROP TABLE replaced_rows, rebuild_progress")
