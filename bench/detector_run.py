@@ -14,8 +14,8 @@ from infra.detector_metrics import DetectorMetrics
 from infra.key_files import load_key_ring
 from infra.settings import Settings
 from sessiontrail.collector import spare_the_collector
-from sessiontrail.composition import open_store
 from sessiontrail.detector import detect
+from sessiontrail.store import open_store
 
 
 class _Stopwatch(DetectorMetrics):

@@ -37,3 +37,8 @@ class KafkaAccess:
     sasl_mechanism: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+
+
+def reader_of(topic: str) -> str:
+    """The name of the relay's checkpoint: one for each topic, so that a new one gets everything."""
+    return f"kafka-relay:{topic}"

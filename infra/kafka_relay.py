@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVarTuple, Unpack
 
 from domain.ports import StoreUnavailableError
-from infra.kafka_access import KafkaAccess, KafkaAwayError
+from infra.kafka_access import KafkaAccess, KafkaAwayError, reader_of
 from infra.kafka_messages import message_of
 from infra.kafka_metrics import RelayMetrics
 from infra.kafka_publisher import Publisher
@@ -50,11 +50,6 @@ _WAITING = """
 SELECT count(*) FROM events
  WHERE transaction_id >= %s::text::xid8 AND (transaction_id, position) > (%s::text::xid8, %s)
 """
-
-
-def reader_of(topic: str) -> str:
-    """The name of the relay's checkpoint: one for each topic, so that a new one gets everything."""
-    return f"kafka-relay:{topic}"
 
 
 @dataclass(frozen=True, slots=True)

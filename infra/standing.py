@@ -9,7 +9,7 @@ from domain.activity import Counted, Standing
 from domain.detection_work import Stage
 from infra.activity import READER, read_activity
 from infra.detector_lag import lag_s
-from infra.kafka_relay import reader_of
+from infra.kafka_access import reader_of
 from infra.postgres import Connection, transaction
 from infra.tail import Place, tail_lag
 

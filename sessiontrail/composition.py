@@ -12,15 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from api.app import create_app
 from api.asgi import App
 from api.ports import Services
 from detector.reading import types_of
 from domain.detection_work import Stage
-from domain.events.envelope import Actor, ActorKind, Cause
-from domain.ids import CorrelationId
 from domain.ports import StoreUnavailableError
 from infra.access_tokens import AccessTokens
 from infra.activity import ActivityCounter
@@ -42,65 +38,26 @@ from infra.key_files import KeyRing
 from infra.migrate import is_current
 from infra.password_hashing import PasswordHashing, load_blocklist
 from infra.past_pages import PastPages
-from infra.postgres import create_engine
 from infra.rate_limits import rate_limits
 from infra.refresh_lanes import RefreshLanes
-from infra.sealing import DataKeys
-from infra.service_keys import ServiceKeyStore
 from infra.session_queries import PostgresSessionQueries
 from infra.settings import Settings
 from infra.sign_in_failures import SignInFailureCounter
-from infra.signing_keys import SigningKeyStore
 from infra.standing import PostgresActivity
 from infra.sweep import run_sweep
 from infra.telemetry import AccessLog, Telemetry, correlation_id
 from infra.tree_metrics import TreeLag
 from infra.tree_store import StoredTree
-from infra.user_commands import PostgresUserCommands
 from sessiontrail.demo import ensure_demo_user
 from sessiontrail.exporting import LogExports
 from sessiontrail.keys import FollowedTokenKeys
 from sessiontrail.labelled_keys import labelled_key
 from sessiontrail.rule_trials import RuleTrials
 from sessiontrail.rulebook import DescribedRules
+from sessiontrail.store import Store, cause_of, open_store
 from sessiontrail.tree_keys import published_key
 
 _log = logging.getLogger(__name__)
-
-
-def cause_of(job: str) -> Cause:
-    """The cause of what the service does by itself."""
-    return Cause(Actor(ActorKind.SYSTEM, job), CorrelationId(new_uuid()))
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """The database and the keys that open it: what the command line needs."""
-
-    engine: AsyncEngine
-    data_keys: DataKeys
-    users: PostgresUserCommands
-    signing_keys: SigningKeyStore
-    service_keys: ServiceKeyStore
-
-
-@asynccontextmanager
-async def open_store(settings: Settings, conninfo: str, keys: KeyRing) -> AsyncIterator[Store]:
-    """The store, for as long as the block lasts."""
-    engine = create_engine(
-        conninfo, max_connections=settings.database_connections, wait_s=settings.database_wait
-    )
-    data_keys = DataKeys(keys.masters)
-    try:
-        yield Store(
-            engine,
-            data_keys,
-            PostgresUserCommands(engine, data_keys),
-            SigningKeyStore(engine, keys.masters),
-            ServiceKeyStore(engine, keys.masters),
-        )
-    finally:
-        await engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)

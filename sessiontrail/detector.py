@@ -21,9 +21,9 @@ from infra.postgres import transaction
 from infra.settings import Settings
 from infra.subject_keys import system_key
 from infra.user_agents import UserAgents
-from sessiontrail.composition import Store
 from sessiontrail.evidence import geoip
 from sessiontrail.labelled_keys import crowd_concealment
+from sessiontrail.store import Store
 
 
 def rule_parameters() -> Mapping[str, Mapping[str, int]]:

@@ -22,9 +22,9 @@ from domain.ids import UserId
 from domain.texts import InvalidTextError, normalise_subject
 from infra.detector_import import Import, importing, known_users, refuse_imported, register_external
 from sessiontrail.commands.context import CommandError
-from sessiontrail.composition import Store
 from sessiontrail.labelled_keys import crowd_concealment
 from sessiontrail.request_files import numbered_requests, opened_requests
+from sessiontrail.store import Store
 
 Progress = Callable[[int, int], None]
 SignIn = tuple[int, Login]

@@ -23,9 +23,9 @@ from infra.detection_policy_store import DetectionPolicyStore
 from infra.history import count_history, read_history
 from infra.settings import load_settings
 from infra.user_agents import UserAgents
-from sessiontrail.composition import Store, open_store
 from sessiontrail.evidence import geoip
 from sessiontrail.keys import key_ring
+from sessiontrail.store import Store, open_store
 
 _LONGEST = timedelta(days=30)
 _SHORTEST = timedelta(hours=1)

@@ -11,7 +11,7 @@ from infra.snapshot_taking import run_snapshots
 from infra.tree_files import TreeFolder
 from infra.tree_growth import SequencerTurns
 from infra.tree_metrics import SequencerMetrics
-from sessiontrail.composition import cause_of
+from sessiontrail.store import cause_of
 from sessiontrail.tree_keys import make_tree_key, tree_signer
 
 _SNAPSHOT_EVERY = timedelta(seconds=30)

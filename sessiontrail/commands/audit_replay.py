@@ -18,8 +18,8 @@ from projections.replaying import StateKind
 from projections.session_views import SessionStatus, SessionView, views_of
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.progress import progress_bar
-from sessiontrail.commands.users import find_user, user_of_subject
-from sessiontrail.composition import Store
+from sessiontrail.commands.user_lookup import find_user, user_of_subject
+from sessiontrail.store import Store
 
 _KINDS = (StateKind.FAMILY,)
 _ENCODER = msgspec.json.Encoder()

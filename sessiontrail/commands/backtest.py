@@ -19,8 +19,8 @@ from infra.user_agents import UserAgents
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.commands.simulate import policy_from
-from sessiontrail.composition import Store
 from sessiontrail.evidence import geoip
+from sessiontrail.store import Store
 
 
 def backtest(policy: Path | None, since: datetime | None) -> None:

@@ -16,9 +16,9 @@ from infra.ids import new_uuid
 from infra.migrate import is_current
 from infra.postgres import create_engine
 from infra.settings import Settings, load_settings
-from sessiontrail.composition import Store, open_store
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.keys import key_ring
+from sessiontrail.store import Store, open_store
 
 ResultT = TypeVar("ResultT")
 _WIDE = 240

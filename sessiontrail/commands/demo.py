@@ -24,7 +24,6 @@ from infra.settings import Settings, load_settings
 from infra.telemetry import configure_logging
 from sessiontrail.commands.context import CommandError, operator_cause, say
 from sessiontrail.companions import companion
-from sessiontrail.composition import Store, open_store
 from sessiontrail.databases import DatabaseAccess, bring_up_to_date, database
 from sessiontrail.demo_alerts import AlertWatch
 from sessiontrail.demo_people import CURL, FIREFOX, PEOPLE, Device, Person, history
@@ -34,6 +33,7 @@ from sessiontrail.earlier_sign_ins import EarlierSignIns
 from sessiontrail.evidence import evidence_of_files
 from sessiontrail.keys import key_ring
 from sessiontrail.server import serve as serve_http
+from sessiontrail.store import Store, open_store
 from sessiontrail.tree_keys import make_tree_key
 
 _ANALYST = Person("Analyst", OSLO, 99, FIREFOX)

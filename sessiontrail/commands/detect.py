@@ -20,10 +20,10 @@ from sessiontrail.commands.beside import ensure_current, metrics_served
 from sessiontrail.commands.context import CommandError, print_table, run, say, store
 from sessiontrail.commands.public_data import play_public_data
 from sessiontrail.companions import run_until_stopped
-from sessiontrail.composition import open_store
 from sessiontrail.databases import DatabaseAccess, database
 from sessiontrail.detector import detect as run_detector
 from sessiontrail.keys import key_ring
+from sessiontrail.store import open_store
 
 
 def detect(

@@ -23,7 +23,7 @@ from sessiontrail.commands.context import (
     store,
 )
 from sessiontrail.commands.progress import progress_bar
-from sessiontrail.commands.users import find_user
+from sessiontrail.commands.user_lookup import find_user
 from sessiontrail.databases import database
 
 

@@ -16,7 +16,7 @@ from infra.family_execution import command_held_families, hold_families
 from infra.postgres import transaction
 from infra.session_queries import PostgresSessionQueries
 from sessiontrail.commands.context import CommandError, operator_cause, print_table, run, say, store
-from sessiontrail.commands.users import find_user
+from sessiontrail.commands.user_lookup import find_user
 
 app = typer.Typer(help="List and revoke sessions.", no_args_is_help=True)
 

@@ -15,8 +15,7 @@ import psycopg
 
 from domain.ids import UserId, user_stream
 from infra.ids import new_uuid
-from infra.kafka_access import KafkaAccess
-from infra.kafka_relay import reader_of
+from infra.kafka_access import KafkaAccess, reader_of
 from infra.tail import Place
 from tests.e2e.database import wait_for
 from tests.e2e.service import command, environment, free_port

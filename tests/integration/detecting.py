@@ -15,8 +15,8 @@ from infra.service_keys import ServiceKeyStore
 from infra.settings import Settings
 from infra.signing_keys import SigningKeyStore
 from infra.user_commands import PostgresUserCommands
-from sessiontrail.composition import Store
 from sessiontrail.detector import detect, types_read
+from sessiontrail.store import Store
 
 DEADLINE_S = 40.0
 _ResultT = TypeVar("_ResultT")

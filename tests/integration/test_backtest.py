@@ -27,7 +27,7 @@ from infra.signing_keys import SigningKeyStore
 from infra.user_commands import PostgresUserCommands
 from sessiontrail.commands.backtest import played
 from sessiontrail.commands.simulate import policy_from
-from sessiontrail.composition import Store
+from sessiontrail.store import Store
 from tests.alerts import put, raise_alert, raised
 from tests.integration.accounts import PHONE, Accounts, SignedIn, at_work, present
 

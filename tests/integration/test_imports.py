@@ -23,9 +23,9 @@ from infra.settings import Settings
 from infra.signing_keys import SigningKeyStore
 from infra.user_commands import PostgresUserCommands
 from sessiontrail.commands.context import CommandError, operator_cause
-from sessiontrail.composition import Store
 from sessiontrail.earlier_sign_ins import EarlierSignIns, Survey
 from sessiontrail.evidence import evidence_of_files
+from sessiontrail.store import Store
 from tests.integration.accounts import Accounts
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -13,9 +13,9 @@ from domain.events.users import PasswordChanged
 from domain.ids import Stream, UserId, user_stream
 from infra.event_store import append_stream, database_clock
 from infra.ids import new_uuid
-from infra.kafka_access import KafkaAccess
+from infra.kafka_access import KafkaAccess, reader_of
 from infra.kafka_metrics import RelayMetrics
-from infra.kafka_relay import KafkaRelay, reader_of, relay_status
+from infra.kafka_relay import KafkaRelay, relay_status
 from infra.local_kafka import LocalKafka
 from infra.postgres import Connection, connect
 from infra.sealing import DataKeys

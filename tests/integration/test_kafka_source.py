@@ -20,11 +20,10 @@ from infra.detector_log import LogSource, PartitionLostError
 from infra.detector_reactions import Reactions
 from infra.detector_work import DetectorWork, Workbench
 from infra.ids import new_uuid
-from infra.kafka_access import KafkaAccess
+from infra.kafka_access import KafkaAccess, reader_of
 from infra.kafka_bookmarks import Bookmarks
 from infra.kafka_messages import Message
 from infra.kafka_publisher import Publisher
-from infra.kafka_relay import reader_of
 from infra.kafka_source import KafkaSource
 from infra.local_kafka import LocalKafka
 from infra.postgres import Connection, connect, transaction

@@ -1,9 +1,14 @@
 """The event registry: what is registered, what is read back, and what is refused by name."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from domain import events
 from domain.events.envelope import (
     ANONYMOUS,
     EXPIRY,
@@ -25,6 +30,8 @@ from domain.events.registry import (
     upcaster,
 )
 from tests.unit.domain.builders import PHONE, USER_ID
+
+ROOT = Path(__file__).parents[3]
 
 
 @register
@@ -208,3 +215,32 @@ def test_a_sealed_part_stands_for_whatever_it_holds() -> None:
     assert client_of(sealed) is sealed
     assert device_name_of(sealed) is sealed
     assert client_of(None) is device_name_of(None) is None
+
+
+def test_every_event_type_is_known_whatever_was_imported() -> None:
+    folder = Path(events.__file__).parent
+    written = {
+        name
+        for file in folder.glob("*.py")
+        for name in re.findall(r'TYPE: ClassVar\[str\] = "(\w+)"', file.read_text())
+    }
+    ask = "from domain.events.registry import registered_types; print(*registered_types())"
+
+    known = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+
+    assert set(known.split()) == written
+
+
+def test_an_event_is_read_whatever_was_imported() -> None:
+    ask = (
+        "from domain.events.registry import decode_event;"
+        """print(decode_event("ServiceKeyRevoked", 1, b'{"key_id": "0a"}'))"""
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert done.stdout == "ServiceKeyRevoked(key_id='0a')\n"
