@@ -85,5 +85,5 @@ def is_of_whole_stream(row: LogEntry) -> bool:
     """Whether a row is of a stream whose rows are never archived away."""
     try:
         return _read_stream(row.leaf).stream.split("-", 1)[0] in KEPT_WHOLE
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return False

@@ -83,9 +83,10 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
             msg = f"{where} is no line of an export"
             raise MalformedExportError(msg)
         match line:
-            case _Line(None, None, int(leaf), bytes(stated), event, _, None) if bytes(event):
-                hashed = bytes(event)
-                yield ExportedLeaf(leaf, leaf_hash(hashed), stated, where, hashed)
+            case _Line(None, None, int(leaf), bytes(stated), event, personal, None) if bytes(event):
+                signed = bytes(event)
+                is_opened = bool(bytes(personal))
+                yield ExportedLeaf(leaf, leaf_hash(signed), stated, where, signed, is_opened)
             case _Line(None, BundleProof() as proof, None, None, _, _, None):
                 yield proof
             case _Line(ExportHeader() as header, None, None, None, _, _, None):

@@ -7,6 +7,7 @@ import msgspec
 from audit.checkpoints import Checkpoint, open_checkpoint
 from audit.export_lines import ExportPart, MalformedExportError
 from audit.exports import (
+    FORMAT,
     BundleProof,
     ExportedLeaf,
     ExportFooter,
@@ -32,6 +33,8 @@ class CheckedExport(msgspec.Struct):
         first: The first leaf of them; None where there is none.
         end: The one behind the last.
         selection: What it says that was chosen.
+        archived: The leaves before that one could not be chosen, it says.
+        opened: How many events have what is personal in them beside them.
         findings: What is wrong; nothing if all is well.
         unproved: Why it could not be told whether a saved head is of the same log.
     """
@@ -41,6 +44,8 @@ class CheckedExport(msgspec.Struct):
     first: int | None = None
     end: int = 0
     selection: Selection = Selection()
+    archived: int = 0
+    opened: int = 0
     unproved: str | None = None
     findings: list[str] = msgspec.field(default_factory=list)
 
@@ -114,6 +119,7 @@ class _Checking:
                 case ExportedLeaf():
                     self._leaves.append(part)
                     self._checked.events += 1
+                    self._checked.opened += part.is_opened
                 case ExportFooter():
                     self._close()
                     ended = True
@@ -131,8 +137,15 @@ class _Checking:
         if any(at is not None and at.tzinfo is None for at in (chosen.since, chosen.until)):
             msg = "the export says between which instants, and not in which zone"
             raise MalformedExportError(msg)
+        if header.format != FORMAT:
+            msg = f"the file is not of the format {FORMAT}"
+            raise MalformedExportError(msg)
         head = open_checkpoint(header.checkpoint, self._verifier)
+        if not 0 <= header.first_leaf <= head.size:
+            msg = f"the export says that {header.first_leaf} leaves of {head.size} were archived"
+            raise MalformedExportError(msg)
         self._checked.head = head
+        self._checked.archived = header.first_leaf
         self._checked.selection = chosen
         if self._kept is not None:
             self._kept.by_header(header, head)
@@ -155,9 +168,10 @@ class _Checking:
                 self._find(f"{leaves[0].where} has an event that no proof is for")
             return
         if leaves:
-            self._checked.first = (
-                leaves[0].leaf if self._checked.first is None else (self._checked.first)
-            )
+            if self._checked.first is None:
+                self._checked.first = leaves[0].leaf
+            if leaves[0].leaf < self._checked.archived:
+                self._find(f"{leaves[0].where} has a leaf that the file says was archived")
             self._checked.end = leaves[-1].leaf + 1
         fault = check_bundle(self._proof, head.size, head.root, leaves)
         if fault is not None:
@@ -177,7 +191,7 @@ class _Checking:
         for each in leaves:
             try:
                 event = _read_fields(each.event)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 self._find(f"{each.where} is no event that this version can read")
                 continue
             if not chosen.holds(each.leaf, event):

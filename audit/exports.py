@@ -106,6 +106,7 @@ class ExportedLeaf(msgspec.Struct, frozen=True, gc=False):
         stated: What the file says that this hash is: it tells which of a bundle was altered.
         where: Where it is in the file, for people.
         event: The canonical bytes.
+        is_opened: Whether what is personal stands beside them, which no proof covers.
     """
 
     leaf: int
@@ -113,6 +114,7 @@ class ExportedLeaf(msgspec.Struct, frozen=True, gc=False):
     stated: bytes
     where: str
     event: bytes = b""
+    is_opened: bool = False
 
 
 def bounds_of(bundle: int, size: int) -> tuple[int, int]:

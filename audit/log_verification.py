@@ -386,7 +386,7 @@ _read_name = msgspec.json.Decoder(_Named).decode
 def _named(entry: LogEntry) -> str:
     try:
         event = _read_name(entry.leaf)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):  # the second: nested without end
         return f"event {entry.place[1]}"
     return f"event {event.position} ({event.stream} version {event.version}, {event.type})"
 

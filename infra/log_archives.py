@@ -105,5 +105,5 @@ def _archive(record: tuple[Any, ...]) -> Archive:
 def _read_event(announced: bytes) -> LogArchived | None:
     try:
         return msgspec.json.decode(announced, type=LogArchived)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None

@@ -40,6 +40,16 @@ SELECT DISTINCT b.bundle
    AND b.bundle > %(after)s AND b.bundle >= %(archived)s
  ORDER BY 1 LIMIT %(limit)s
 """
+_COUNT = """
+SELECT count(*) FROM events
+ WHERE transaction_id >= %(after_xid)s::text::xid8
+   AND (transaction_id, position) > (%(after_xid)s::text::xid8, %(after_position)s)
+   AND (transaction_id, position) <= (%(last_xid)s::text::xid8, %(last_position)s)
+   AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s)
+   AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s)
+   AND (%(user_id)s::uuid IS NULL OR subject_id = %(user_id)s)
+   AND (%(types)s::text[] IS NULL OR type = ANY(%(types)s))
+"""
 _FIRST_OF = "SELECT transaction_id, position FROM entry_bundles WHERE bundle = %s"
 _ERASED_SINCE = """
 SELECT 1 FROM events WHERE transaction_id >= %s::text::xid8 AND type = 'UserErased' LIMIT 1
@@ -69,10 +79,7 @@ async def bundles_with(
             {
                 "after": after,
                 "archived": archived_bundles,
-                "since": selection.since,
-                "until": selection.until,
-                "user_id": selection.user_id,
-                "types": list(selection.types) or None,
+                **_chosen(selection),
                 "limit": _BUNDLES_AT_ONCE,
             },
             binary=True,
@@ -83,6 +90,41 @@ async def bundles_with(
         if len(found) < _BUNDLES_AT_ONCE:
             return
         after = found[-1]
+
+
+async def count_chosen(
+    connection: Connection, selection: Selection, after: LogPlace, last: LogPlace
+) -> int:
+    """How many events of a selection there are between two places, whatever leaves they are.
+
+    Args:
+        connection: It sees one instant.
+        selection: Which events.
+        after: Behind that one.
+        last: Up to that one.
+    """
+    cursor = await connection.execute(
+        _COUNT.encode(),
+        {
+            **_chosen(selection),
+            "after_xid": str(after[0]),
+            "after_position": after[1],
+            "last_xid": str(last[0]),
+            "last_position": last[1],
+        },
+        binary=True,
+    )
+    record = await cursor.fetchone()
+    return int(record[0]) if record else 0
+
+
+def _chosen(selection: Selection) -> dict[str, object]:
+    return {
+        "since": selection.since,
+        "until": selection.until,
+        "user_id": selection.user_id,
+        "types": list(selection.types) or None,
+    }
 
 
 async def entries_of_bundle(connection: Connection, bundle: int, count: int) -> Sequence[LogEntry]:

@@ -16,7 +16,7 @@ METADATA = b"sessiontrail"
 """The key of what proves the rows."""
 _ROWS_A_GROUP = 20_000
 _encode = msgspec.json.Encoder().encode
-_MISSING = "Parquet needs pyarrow: pip install 'sessiontrail[export]'"
+_MISSING = "Parquet needs the package pyarrow, which is not installed here: pip install pyarrow"
 
 
 class ParquetWriter:
@@ -87,10 +87,11 @@ class UnreadableParquetError(Exception):
     """A file that is no Parquet file, or none of ours."""
 
 
-def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes, bytes]]]:
+def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes, bytes, bool]]]:
     """The metadata of an export, and its rows.
 
-    Of each row, which leaf it is, what it says that the leaf's hash is, and its canonical bytes.
+    Of each row, which leaf it is, what it says that the leaf's hash is, its canonical bytes, and
+    whether what is personal was opened.
 
     Raises:
         NotExportedError: pyarrow is not installed.
@@ -115,7 +116,7 @@ def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes, bytes]]]
         msg = "the file's columns are not those of an export"
         raise UnreadableParquetError(msg)
 
-    def rows() -> Iterator[tuple[int, bytes, bytes]]:
+    def rows() -> Iterator[tuple[int, bytes, bytes, bool]]:
         place = file.schema_arrow.get_field_index("occurred_at")
         try:
             for batch in file.iter_batches(batch_size=_ROWS_A_GROUP):
@@ -123,7 +124,8 @@ def read_parquet(path: Path) -> tuple[bytes, Iterator[tuple[int, bytes, bytes]]]
                 instants = batch.column(place).cast(pa.int64())
                 counted = batch.set_column(place, pa.field("occurred_at", pa.int64()), instants)
                 for row in counted.to_pylist():
-                    yield row["leaf"], row["leaf_hash"], _canonical(row)
+                    is_opened = row["opened"] is not None
+                    yield row["leaf"], row["leaf_hash"], _canonical(row), is_opened
         except (pa.ArrowException, OSError, ValueError) as error:
             msg = "a row of the file cannot be read"
             raise UnreadableParquetError(msg) from error

@@ -160,6 +160,7 @@ async def running_service(
             log_stages,
         )
         policies = DetectionPolicyStore(store.engine, store.data_keys)
+        log_key = published_key(settings)
         tree_lag = TreeLag(store.engine, telemetry.registry)
         services = Services(
             families=lanes,
@@ -176,11 +177,11 @@ async def running_service(
             alert_feed=alert_feed,
             erasures=PostgresErasure(store.engine, store.users, policies),
             tree=StoredTree(store.engine),
-            log_key=published_key(settings),
+            log_key=log_key,
             histories=StreamHistories(store.engine, store.data_keys),
             past=PastPages(store.engine),
             audit_histories=AuditHistories(store.engine, store.data_keys),
-            exports=LogExports(store.engine, store.data_keys),
+            exports=LogExports(store.engine, store.data_keys, log_key),
             detection_policies=policies,
             rulebook=DescribedRules(),
             limits=limits,

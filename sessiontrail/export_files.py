@@ -55,16 +55,16 @@ def _parquet_parts(path: Path) -> Iterator[ExportPart]:
         yield metadata.export
         proofs = iter(metadata.proofs)
         bundle = -1
-        for number, (leaf, stated, canonical) in enumerate(rows, 1):
+        for number, (leaf, stated, canonical, is_opened) in enumerate(rows, 1):
             while bundle < leaf // BUNDLE_WIDTH and (proof := next(proofs, None)) is not None:
                 bundle = proof.bundle
                 yield proof
             hashed = leaf_hash(canonical)
-            yield ExportedLeaf(leaf, hashed, stated, f"row {number}", canonical)
+            yield ExportedLeaf(leaf, hashed, stated, f"row {number}", canonical, is_opened)
         yield from proofs
         yield metadata.end
     except UnreadableParquetError as error:
         raise MalformedExportError(str(error)) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         msg = "the file's proofs cannot be read"
         raise MalformedExportError(msg) from error

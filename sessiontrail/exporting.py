@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from audit.checkpoints import open_checkpoint
 from audit.exports import (
     BundleProof,
     ExportedLeaf,
@@ -29,7 +30,9 @@ from audit.merkle import (
     verify_consistency,
 )
 from audit.ocsf import RaisedAlert, alert_of
+from audit.signed_notes import NoteError, Verifier
 from audit.tree_reading import node_reader, stored_root
+from domain.as_of import AlteredHistoryError
 from domain.events.canonical import EventFields
 from domain.events.envelope import Cause
 from domain.events.personal import Personal, Sealed
@@ -40,11 +43,13 @@ from domain.exports import (
     ExportTooLargeError,
     NotExportedError,
     OlderTree,
+    Selection,
 )
 from domain.ids import UserId
-from domain.transparency import BUNDLE_WIDTH, TileId, TreeDamagedError, TreeHead
+from domain.transparency import BUNDLE_WIDTH, LogPlace, TileId, TreeDamagedError, TreeHead
 from infra.log_export import (
     bundles_with,
+    count_chosen,
     entries_of_bundle,
     opened,
     raised_alerts,
@@ -63,10 +68,22 @@ _TILES_KEPT = 1_000
 class LogExports:
     """``api.audit_ports.Exports``; what the command line exports with."""
 
-    def __init__(self, engine: AsyncEngine, data_keys: DataKeys) -> None:
-        """Read through this pool, opening with these data keys."""
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        data_keys: DataKeys,
+        key: Callable[[], Verifier | None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            engine: The pool.
+            data_keys: Opens what is personal.
+            key: Says the log's public key, where it is known: the head is checked with it.
+        """
         self._engine = engine
         self._data_keys = data_keys
+        self._key = key
         self._one_at_a_time = asyncio.Lock()
 
     async def export(self, request: ExportRequest, cause: Cause, most: int) -> SpooledExport:
@@ -97,8 +114,8 @@ class LogExports:
             most: Events at most; None for no bound.
 
         Raises:
-            NotExportedError: Nothing was signed yet, the file is there, or the store is not what
-                was signed.
+            NotExportedError: Nothing was signed yet, or the file is there.
+            AlteredHistoryError: The store is not what was signed.
             ExportTooLargeError: There are more.
             OSError: The file cannot be written.
         """
@@ -113,6 +130,18 @@ class LogExports:
             _remove(beside)
         return made
 
+    def _check(self, head: TreeHead) -> None:
+        """Make sure that the newest head is one that others can check."""
+        verifier = self._key()
+        try:
+            signed = None if verifier is None else open_checkpoint(head.note, verifier)
+        except NoteError as error:
+            msg = f"the newest head is not signed by the log: {error}"
+            raise AlteredHistoryError(msg) from error
+        if signed is not None and (signed.size, signed.root) != (head.size, head.root):
+            msg = f"the newest head, of {head.size} events, does not say what was signed"
+            raise AlteredHistoryError(msg)
+
     async def _write(
         self,
         path: Path,
@@ -123,10 +152,11 @@ class LogExports:
         async with verified_log(self._engine) as log:
             since = await reading_since(log.connection)
             head = await log.newest_head()
-            archived, _ = await log.archived()
+            archived, behind = await log.archived()
             if head is None:
                 msg = "nothing was signed yet: run `sessiontrail sequence`"
                 raise NotExportedError(msg)
+            self._check(head)
             leaves = request.selection.leaves
             if leaves is not None and leaves.first >= head.size:
                 msg = f"no leaf {leaves.first} was signed yet: the newest head is of {head.size}"
@@ -150,11 +180,26 @@ class LogExports:
                         raise ExportTooLargeError(msg)
                     writer.bundle(proof, chosen)
                     progress((proof.bundle + 1) * BUNDLE_WIDTH, head.size)
+                if request.selection.leaves is None:
+                    await _check_count(log, request.selection, behind, events)
                 writer.end(ExportFooter(events=events, bundles=bundles))
             finally:
                 writer.close()
             progress(head.size, head.size)
         return events, head, since
+
+
+async def _check_count(
+    log: VerifiedLog, selection: Selection, behind: LogPlace, found: int
+) -> None:
+    """Make sure that the tree's index, which nothing is signed over, hid none of the events."""
+    chosen = await count_chosen(log.connection, selection, behind, await log.sequenced())
+    if chosen != found:
+        msg = (
+            f"the log has {chosen} such events, and the tree's index leads to {found}: run"
+            " `sessiontrail audit verify`"
+        )
+        raise AlteredHistoryError(msg)
 
 
 async def _extension(log: VerifiedLog, older: OlderTree, head: TreeHead) -> Extension:
@@ -223,17 +268,16 @@ class _Reading:
                 yield read
 
     async def _numbers(self, archived: int) -> AsyncIterator[int]:
-        """Which bundles to look into; of a whole span it is each, whatever the index says."""
+        """Which bundles to look into; of a span of leaves it is each, whatever the index says."""
         chosen = self._request.selection
-        leaves = chosen.span(self._head.size)
-        spanned = range(leaves.start // BUNDLE_WIDTH, -(-leaves.stop // BUNDLE_WIDTH))
-        if chosen.is_whole:
-            for bundle in range(max(archived, spanned.start), spanned.stop):
+        if chosen.leaves is None and not chosen.is_whole:
+            async for bundle in bundles_with(self._log.connection, chosen, archived):
                 yield bundle
             return
-        async for bundle in bundles_with(self._log.connection, chosen, archived):
-            if bundle in spanned:
-                yield bundle
+        leaves = chosen.span(self._head.size)
+        first, end = leaves.start // BUNDLE_WIDTH, -(-leaves.stop // BUNDLE_WIDTH)
+        for bundle in range(max(archived, first), end):
+            yield bundle
 
     async def _bundle(self, bundle: int) -> tuple[BundleProof, list[ChosenEvent]] | None:
         size = self._head.size
@@ -315,12 +359,12 @@ class _KeptTiles:
 def _fields_of(leaf: bytes) -> EventFields:
     try:
         return _read_fields(leaf)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
         msg = "an event is not what any build writes: run `sessiontrail audit verify`"
-        raise NotExportedError(msg) from error
+        raise AlteredHistoryError(msg) from error
 
 
-def _not_signed(bundle: int) -> NotExportedError:
-    return NotExportedError(
+def _not_signed(bundle: int) -> AlteredHistoryError:
+    return AlteredHistoryError(
         f"the events of bundle {bundle} are not what was signed: run `sessiontrail audit verify`"
     )

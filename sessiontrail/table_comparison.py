@@ -19,6 +19,8 @@ from domain.as_of import AlteredHistoryError
 from domain.events.registry import MalformedEventError, UnknownEventError
 from domain.ids import SYSTEM_SUBJECT
 from domain.ports import StoreUnavailableError
+from infra.key_tables import key_differences
+from infra.log_guard import guard_faults
 from infra.postgres import create_engine, transaction
 from infra.projection_folds import Progress
 from infra.projection_store import verify_projections
@@ -54,7 +56,9 @@ _read_told: msgspec.json.Decoder[_Told] = msgspec.json.Decoder(_Told)
 
 
 async def differences(engine: AsyncEngine, data_keys: DataKeys, progress: Progress) -> list[str]:
-    """How the tables differ from the fold of the log, a line each; in this process.
+    """How the tables differ from what the log says, and what guards them; in this process.
+
+    A line each.
 
     Args:
         engine: Any role that may read everything.
@@ -73,6 +77,16 @@ async def differences(engine: AsyncEngine, data_keys: DataKeys, progress: Progre
                     break
         except (UnknownEventError, MalformedEventError, AlteredHistoryError) as error:
             found.append(f"the tables cannot be compared with the log: {error}")
+    return [*found, *await _of_keys(engine, data_keys), *await guard_faults(engine)]
+
+
+async def _of_keys(engine: AsyncEngine, data_keys: DataKeys) -> list[str]:
+    """What is wrong with the tables of keys, and with the service's own data key."""
+    found: list[str] = []
+    try:
+        found += map(str, await key_differences(engine))
+    except (UnknownEventError, MalformedEventError) as error:
+        found.append(f"the tables of keys cannot be compared with the log: {error}")
     try:
         async with transaction(engine) as connection:
             await subject_keys(connection, [SYSTEM_SUBJECT], data_keys)

@@ -3,6 +3,7 @@
 import sys
 from base64 import b64decode
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from sessiontrail.commands.context import CommandError, operator_cause, run, say
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.export_files import check_export_file
 from sessiontrail.exporting import LogExports
-from sessiontrail.tree_keys import tree_verifier
+from sessiontrail.tree_keys import published_key, tree_verifier
 
 _SHOWN = 20
 _MAX_DIGITS = 15
@@ -77,6 +78,11 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
     if extends and format is ExportFormat.OCSF:
         msg = "ocsf holds no proofs: --extends is for jsonl and parquet"
         raise CommandError(msg)
+    if str(output) == "-":
+        msg = "an export goes to a file, which then is on record: name one"
+        raise CommandError(msg)
+    settings = load_settings()
+    log_key = published_key(settings) if key is None else partial(tree_verifier, settings, key)
     kept = [_kept_head(each, key) for each in extends or ()]
 
     async def work() -> ExportedAs:
@@ -93,7 +99,7 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
                 reason=None if reason is None else clean_comment(reason, "reason"),
                 extends=tuple(OlderTree(each.size, each.root) for each in kept),
             )
-            exports = LogExports(opened.engine, opened.data_keys)
+            exports = LogExports(opened.engine, opened.data_keys, log_key)
             with progress_bar("exporting") as progress:
                 return await exports.export_to(output, request, operator_cause(), progress)
 
@@ -144,6 +150,13 @@ def verify_export(
         msg = f"{len(checked.findings)} findings: this is not what the log has signed"
         raise CommandError(msg)
     say(_told(checked))
+    if checked.archived:
+        say(f"It says that the leaves before {checked.archived:,} were archived when it was made.")
+    if checked.opened:
+        say(
+            f"{checked.opened:,} events have opened personal data beside them, which nothing"
+            " proves: only the sealed form was signed."
+        )
     if checked.unproved is not None:
         sys.stderr.write(f"sessiontrail: {checked.unproved}\n")
         raise typer.Exit(_UNPROVED)

@@ -1,21 +1,16 @@
 """``audit verify``: the whole store against its heads, its tree and heads that others hold."""
 
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.checkpoints import open_checkpoint
 from audit.head_claims import SavedHead
 from audit.log_verification import Finding
 from audit.signed_notes import NoteError, Verifier
-from domain.events.registry import MalformedEventError, UnknownEventError
-from infra.key_tables import key_differences
-from infra.log_guard import guard_faults
 from infra.postgres import create_engine
 from infra.settings import Settings, load_settings
 from sessiontrail.commands.audit_tree import KeyOption
@@ -100,13 +95,6 @@ def _saved_heads(
     return heads, findings
 
 
-async def _of_keys(engine: AsyncEngine) -> list[Finding]:
-    try:
-        return [Finding(str(each)) for each in await key_differences(engine)]
-    except (UnknownEventError, MalformedEventError) as error:
-        return [Finding(f"the tables of keys cannot be compared with the log: {error}")]
-
-
 async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHead]) -> Verified:
     key_ring(settings)  # what is wrong with the keys is said before anything is read
     with database(settings) as access:
@@ -116,9 +104,7 @@ async def _verified(settings: Settings, verifier: Verifier, saved: list[SavedHea
         engine = create_engine(conninfo, max_connections=1, wait_s=settings.database_wait)
         try:
             with progress_bars() as show:
-                verified = await verify_store(engine, verifier, saved, compare_tables, show)
-            others = [*await _of_keys(engine), *map(Finding, await guard_faults(engine))]
-            return replace(verified, findings=verified.findings + others)
+                return await verify_store(engine, verifier, saved, compare_tables, show)
         except ComparisonFailedError as error:
             raise CommandError(str(error)) from error
         finally:

@@ -330,7 +330,9 @@ def test_personal_data_is_opened_for_a_reason_only_and_on_record(
     assert b'"personal":{' not in exported.read_bytes()
     assert b'"user_agent"' in opened.read_bytes()
     assert b'"device_key"' not in opened.read_bytes()
-    assert verify(audit, opened).returncode == 0
+    checked = verify(audit, opened)
+    assert checked.returncode == 0
+    assert "have opened personal data beside them, which nothing proves" in checked.stdout
     with psycopg.connect(owner_conninfo) as connection:
         rows = connection.execute(
             "SELECT data->>'revealed', data::text FROM events WHERE type = 'LogExported'"
@@ -366,6 +368,40 @@ def test_a_bundle_that_the_index_lacks_is_not_left_out_in_silence(
 
     assert done.returncode == 1
     assert "the events of bundle 1 are not what was signed" in done.stderr
+
+
+def test_events_that_the_time_index_hides_are_not_left_out_in_silence(
+    audit: Run, history: GeneratedHistory, owner_conninfo: str, tmp_path: Path
+) -> None:
+    tamper(
+        owner_conninfo,
+        "UPDATE entry_bundles SET earliest_at = '3000-01-01', latest_at = '3000-01-01'"
+        " WHERE bundle = 1",
+    )
+
+    done = audit("export", "-o", str(tmp_path / "all.jsonl"), "--until", "2999-01-01T00:00:00Z")
+
+    assert done.returncode == 1
+    assert "such events, and the tree's index leads to" in done.stderr
+    assert list(tmp_path.glob("all*")) == []
+
+
+def test_no_export_leads_to_a_head_that_the_log_did_not_sign(
+    audit: Run, history: GeneratedHistory, owner_conninfo: str, tmp_path: Path
+) -> None:
+    tamper(owner_conninfo, "UPDATE tree_heads SET note = 'x'")
+
+    done = audit("export", "-o", str(tmp_path / "all.jsonl"))
+
+    assert done.returncode == 1
+    assert "the newest head is not signed by the log" in done.stderr
+
+
+def test_standard_output_is_no_file(audit: Run, history: GeneratedHistory) -> None:
+    done = audit("export", "-o", "-")
+
+    assert done.returncode == 1
+    assert "an export goes to a file" in done.stderr
 
 
 def test_ocsf_is_written_for_a_siem(audit: Run, history: GeneratedHistory, tmp_path: Path) -> None:

@@ -32,6 +32,23 @@ def test_what_was_archived_is_not_missing() -> None:
     assert findings(export([1, 2], first_leaf=256)) == []
 
 
+def test_a_leaf_that_is_said_to_be_archived_is_named() -> None:
+    assert findings(export(first_leaf=256)) == ["line 3 has a leaf that the file says was archived"]
+
+
+def test_more_than_the_tree_has_cannot_be_archived() -> None:
+    assert findings(export([], first_leaf=10**30)) == [
+        f"the export says that {10**30} leaves of 700 were archived"
+    ]
+
+
+def test_another_format_is_refused() -> None:
+    lines = export()
+    lines[0] = lines[0].replace(b"sessiontrail-export 1", b"sessiontrail-export 9")
+
+    assert findings(lines) == ["the file is not of the format sessiontrail-export 1"]
+
+
 def test_of_a_choice_bundles_may_be_absent() -> None:
     assert findings(export([1], Selection(types=TYPES))) == []
 
