@@ -86,7 +86,7 @@ SELECT count(*), min(occurred_at) FILTER (WHERE isfinite(occurred_at)) FROM even
 
 
 class VerifiedLog:
-    """``audit.log_verification.StoredLog`` within one transaction."""
+    """``audit.stored_log.StoredLog`` within one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         """Read through ``connection``, whose transaction sees one instant."""
