@@ -105,10 +105,15 @@ class Frontier:
 
 def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
     """The root of the tree over leaves given by their hashes."""
-    tree = Frontier()
-    for hashed in leaf_hashes:
-        tree.append(hashed)
-    return tree.root()
+    row = list(leaf_hashes)
+    if not row:
+        return EMPTY_ROOT
+    while len(row) > 1:
+        above = [node_hash(*pair) for pair in zip(row[::2], row[1::2], strict=False)]
+        if len(row) & 1:
+            above.append(row[-1])  # it has no sibling, so it is part of the subtree above
+        row = above
+    return row[0]
 
 
 def nodes_between(start: int, end: int) -> Iterator[Node]:

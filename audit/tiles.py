@@ -187,9 +187,15 @@ class GrowingTiles:
 
     def extend(self, leaf_hashes: Sequence[bytes]) -> None:
         """Add leaves, given by their hashes."""
-        for hashed in leaf_hashes:
-            self._tree.append(hashed)
-            self._push(0, hashed)
+        place = 0
+        while place < len(leaf_hashes):
+            if self.size % TILE_WIDTH == 0 and len(leaf_hashes) - place >= TILE_WIDTH:
+                self._append_tile(leaf_hashes[place : place + TILE_WIDTH])
+                place += TILE_WIDTH
+            else:
+                self._tree.append(leaf_hashes[place])
+                self._push(0, leaf_hashes[place])
+                place += 1
 
     def take_changed(self) -> dict[TileId, bytes]:
         """The tiles that have changed since this was asked last, as they are now."""
@@ -200,6 +206,15 @@ class GrowingTiles:
                 changed[TileId(level, number)] = bytes(self._rows[level])
         self._grown.clear()
         return changed
+
+    def _append_tile(self, leaf_hashes: Sequence[bytes]) -> None:
+        """Add as many leaves as fill a tile, which begins with them: each is hashed once."""
+        root = root_of(leaf_hashes)
+        self._filled[TileId(0, self.size // TILE_WIDTH)] = b"".join(leaf_hashes)
+        self._tree.append_subtree(_HEIGHT, root)
+        if not self._rows:
+            self._rows.append(bytearray())
+        self._push(1, root)
 
     def _push(self, level: int, hashed: bytes) -> None:
         if level == len(self._rows):

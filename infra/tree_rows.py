@@ -16,12 +16,12 @@ from infra.postgres import Connection
 POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01T00:00:00Z, in microseconds since 1970."""
 
-# Ids as text and the transaction as a number: psycopg reads those without any Python. That column
-# is named like the one it is made of, so an ORDER BY has to say which of the two it means.
+# Ids as text, the transaction as a number, data as bytes: psycopg reads those without any Python.
+# The transaction is named like the column, so an ORDER BY has to say which of the two it means.
 ENTRY_COLUMNS = (
     "transaction_id::text::bigint, position, occurred_at, stream, version, event_id::text, type,"
-    " schema_version, subject_id::text, actor, correlation_id::text, causation_id::text, data,"
-    " personal"
+    " schema_version, subject_id::text, actor, correlation_id::text, causation_id::text,"
+    " convert_to(data::text, 'UTF8'), personal"
 )
 _NEXT = f"""
 SELECT {ENTRY_COLUMNS}
