@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -27,6 +28,10 @@ from tests.kafka_broker import (  # noqa: F401 (fixtures)
 _TEMPLATE = "migrated"
 _SERVICE_ROLE = "sessiontrail"
 _numbers = itertools.count(1)
+
+# A shell that starts the tests in the background has Ctrl-C ignored, by all that they start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("dev", deadline=None)
