@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from audit.checkpoints import Checkpoint, open_checkpoint
+from audit.checkpoints import Checkpoint
 from audit.export_verification import CheckedExport
-from audit.signed_notes import NoteError
 from domain.as_of import AtInstant, InvalidAsOfError, parse_as_of
 from domain.events.registry import registered_types
 from domain.exports import (
@@ -26,7 +25,7 @@ from domain.exports import (
 from domain.texts import InvalidTextError, clean_comment
 from infra.settings import load_settings
 from sessiontrail.commands.audit_replay import known_user
-from sessiontrail.commands.audit_tree import KeyOption
+from sessiontrail.commands.audit_tree import KeyOption, kept_head
 from sessiontrail.commands.context import CommandError, operator_cause, run, say, store
 from sessiontrail.commands.progress import progress_bar
 from sessiontrail.export_files import check_export_file
@@ -83,7 +82,7 @@ def export(  # noqa: PLR0913, PLR0917 (an option each)
         raise CommandError(msg)
     settings = load_settings()
     log_key = published_key(settings) if key is None else partial(tree_verifier, settings, key)
-    kept = [_kept_head(each, key) for each in extends or ()]
+    kept = [kept_head(each, key) for each in extends or ()]
 
     async def work() -> ExportedAs:
         async with store() as opened:
@@ -132,7 +131,7 @@ def verify_export(
     head is of the same log.
     """
     verifier = tree_verifier(load_settings(), key)
-    saved = None if head is None else _kept_head(head, key)
+    saved = None if head is None else kept_head(head, key)
     if consistency is not None and saved is None:
         msg = "--consistency is about the head that you kept: give it with --head"
         raise CommandError(msg)
@@ -174,17 +173,6 @@ def _span(text: str) -> LeafSpan:
 
 def _is_leaf(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
-
-
-def _kept_head(path: Path, key: str | None) -> Checkpoint:
-    try:
-        return open_checkpoint(path.read_bytes(), tree_verifier(load_settings(), key))
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise CommandError(msg) from error
-    except NoteError as error:
-        msg = f"{path}: {error}"
-        raise CommandError(msg) from error
 
 
 def _hashes(path: Path) -> Sequence[bytes]:

@@ -104,7 +104,7 @@ def prove_consistency_of(
     """
     saved: Checkpoint | None = None
     if not old.isdecimal():
-        saved = _saved(Path(old), key)
+        saved = kept_head(Path(old), key)
     size = int(old) if saved is None else saved.size
     proof = _ask(lambda tree: prove_consistency(tree, size, new))
     root = proof.old_root if saved is None else saved.root
@@ -116,7 +116,16 @@ def prove_consistency_of(
         say(b64encode(each).decode())
 
 
-def _saved(path: Path, key: str | None) -> Checkpoint:
+def kept_head(path: Path, key: str | None) -> Checkpoint:
+    """A head that somebody kept in a file, its signature checked.
+
+    Args:
+        path: The file.
+        key: The log's public key; None for that of the settings.
+
+    Raises:
+        CommandError: It cannot be read, or is not signed by the log.
+    """
     try:
         return open_checkpoint(path.read_bytes(), tree_verifier(load_settings(), key))
     except OSError as error:
