@@ -17,6 +17,7 @@ import msgspec
 from audit.checkpoints import open_checkpoint
 from audit.merkle import Frontier, ProofError, leaf_hash, verify_consistency
 from audit.signed_notes import NoteError, Verifier
+from domain.json_reading import UNREADABLE
 
 FORMAT = "sessiontrail-archive 1"
 _COMPRESSION = 6
@@ -142,7 +143,7 @@ def _check(path: Path, header: ArchiveHeader, tree: Frontier, verifier: Verifier
 def _header(path: Path, line: bytes) -> ArchiveHeader:
     try:
         header = msgspec.json.decode(line, type=ArchiveHeader)
-    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
+    except UNREADABLE as error:
         msg = f"{path} is no archive"
         raise ArchiveFileError(msg) from error
     if header.format != FORMAT or not 0 <= header.first_leaf < header.end_leaf:

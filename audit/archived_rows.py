@@ -12,6 +12,7 @@ import msgspec
 
 from audit.merkle import leaf_hash
 from domain.archives import KEPT_WHOLE
+from domain.json_reading import UNREADABLE
 from domain.transparency import LogEntry, LogPlace
 
 _PAGE = 8192
@@ -85,5 +86,5 @@ def is_of_whole_stream(row: LogEntry) -> bool:
     """Whether a row is of a stream whose rows are never archived away."""
     try:
         return _read_stream(row.leaf).stream.split("-", 1)[0] in KEPT_WHOLE
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return False

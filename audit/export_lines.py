@@ -6,6 +6,7 @@ import msgspec
 
 from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader
 from audit.merkle import leaf_hash
+from domain.json_reading import UNREADABLE
 
 
 class ExportedEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,7 +72,7 @@ def read_lines(lines: Iterable[bytes]) -> Iterator[ExportPart]:
         where = f"line {number}"
         try:
             line = _read_line(text)
-        except (msgspec.MsgspecError, RecursionError):  # the second: nested without end
+        except UNREADABLE:
             msg = f"{where} is no line of an export"
             raise MalformedExportError(msg) from None
         if not text.endswith(b"\n"):

@@ -19,6 +19,7 @@ from audit.kept_heads import KeptHead
 from audit.signed_notes import NoteError, Verifier
 from domain.events.canonical import EventFields
 from domain.exports import Selection
+from domain.json_reading import UNREADABLE
 
 MAX_FINDINGS = 1_000
 _read_fields = msgspec.json.Decoder(EventFields).decode
@@ -191,7 +192,7 @@ class _Checking:
         for each in leaves:
             try:
                 event = _read_fields(each.event)
-            except (msgspec.MsgspecError, RecursionError):
+            except UNREADABLE:
                 self._find(f"{each.where} is no event that this version can read")
                 continue
             if not chosen.holds(each.leaf, event):

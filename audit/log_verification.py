@@ -19,6 +19,7 @@ from audit.merkle import HASH_BYTES, root_of
 from audit.signed_notes import Verifier
 from audit.stored_log import BUNDLES_AT_ONCE, StoredEvents, StoredLog
 from audit.tiles import GrowingTiles, edge_tiles, split_hashes, width_at
+from domain.json_reading import UNREADABLE
 from domain.transparency import BUNDLE_WIDTH, BundleSpan, LogEntry, TileId
 
 _MOST_KEPT = 10_000
@@ -268,7 +269,7 @@ _read_name = msgspec.json.Decoder(_Named).decode
 def _named(entry: LogEntry) -> str:
     try:
         event = _read_name(entry.leaf)
-    except (msgspec.MsgspecError, RecursionError):  # the second: nested without end
+    except UNREADABLE:
         return f"event {entry.place[1]}"
     return f"event {event.position} ({event.stream} version {event.version}, {event.type})"
 

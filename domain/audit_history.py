@@ -9,6 +9,7 @@ import msgspec
 from domain.events.personal import Personal
 from domain.events.registry import registered_types
 from domain.ids import CorrelationId, EventId, Stream, UserId
+from domain.json_reading import UNREADABLE
 
 _SECRET_FIELDS = frozenset({"secret_hash", "salt"})
 
@@ -111,6 +112,6 @@ def shown_data(type_: str, schema_version: int, data: bytes) -> Mapping[str, obj
         return None
     try:
         fields = msgspec.json.decode(data, type=dict[str, object])
-    except (msgspec.MsgspecError, RecursionError):  # no object, or nested without end
+    except UNREADABLE:
         return None
     return {name: value for name, value in fields.items() if name not in _SECRET_FIELDS}

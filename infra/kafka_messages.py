@@ -13,6 +13,7 @@ import msgspec
 
 from domain.events.canonical import from_microseconds, microseconds
 from domain.events.envelope import RecordedEvent
+from domain.json_reading import UNREADABLE
 from infra.tail import Place, recorded
 
 
@@ -99,7 +100,7 @@ def envelope_of(value: bytes) -> Envelope:
     """
     try:
         return _decode(value)
-    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
+    except UNREADABLE as error:
         msg = f"a message on the topic is none of ours: {error}"
         raise MalformedMessageError(msg) from error
 

@@ -13,6 +13,7 @@ from domain.archives import Archive
 from domain.as_of import AlteredHistoryError
 from domain.events.archives import LogArchived
 from domain.ids import ARCHIVES_STREAM
+from domain.json_reading import UNREADABLE
 from infra.postgres import Connection
 
 _ARCHIVES = """
@@ -105,5 +106,5 @@ def _archive(record: tuple[Any, ...]) -> Archive:
 def _read_event(announced: bytes) -> LogArchived | None:
     try:
         return msgspec.json.decode(announced, type=LogArchived)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None

@@ -11,6 +11,7 @@ from audit.export_verification import CheckedExport, check_export
 from audit.exports import BundleProof, ExportedLeaf, ExportFooter, ExportHeader
 from audit.merkle import leaf_hash
 from audit.signed_notes import Verifier
+from domain.json_reading import UNREADABLE
 from domain.transparency import BUNDLE_WIDTH
 from infra.parquet_export import UnreadableParquetError, read_parquet
 
@@ -65,6 +66,6 @@ def _parquet_parts(path: Path) -> Iterator[ExportPart]:
         yield metadata.end
     except UnreadableParquetError as error:
         raise MalformedExportError(str(error)) from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         msg = "the file's proofs cannot be read"
         raise MalformedExportError(msg) from error

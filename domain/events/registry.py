@@ -5,6 +5,8 @@ from typing import ClassVar, TypeVar, cast
 
 import msgspec
 
+from domain.json_reading import UNREADABLE
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What every event type extends. Subclasses set ``TYPE`` and, past 1, ``SCHEMA_VERSION``.
@@ -114,7 +116,7 @@ def decode_event(event_type: str, schema_version: int, data: bytes) -> Event:
         if decoder is not None:
             return decoder.decode(data)
         return _upcast(event_type, schema_version, data)
-    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
+    except UNREADABLE as error:
         msg = f"data of a {event_type!r} event does not fit version {schema_version}: {error}"
         raise MalformedEventError(msg) from error
 
