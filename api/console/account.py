@@ -12,6 +12,7 @@ from api.console.pages import page, see_other
 from api.console.places import Whereabouts, whereabouts
 from api.console.sign_in import SIGN_IN
 from api.console.visits import Visit, VisitIn
+from api.console.words import sentence
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.schemas import PasswordBody, RenameBody
@@ -94,8 +95,7 @@ async def _change_password(
         if error.kind is ProblemKind.NOT_FOUND:
             raise
         said = error.detail or error.kind.title
-        said = f"{said[:1].upper()}{said[1:]}."
-        return await _shown(request, visit, services, said, error.kind.status)
+        return await _shown(request, visit, services, sentence(said), error.kind.status)
     return see_other(request, "/account?did=password")
 
 

@@ -8,6 +8,7 @@ from api.console.alert_filters import QUEUE
 from api.console.forms import Form, form_of
 from api.console.pages import see_other
 from api.console.visits import ActorVisit, Visit
+from api.console.words import sentence
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.security import HeadersIn, ServicesIn
@@ -38,8 +39,7 @@ async def act(
         if error.kind not in _CORRECTABLE:
             raise
         said = error.detail or "that cannot be done any more: things have changed meanwhile"
-        problem = f"{said[:1].upper()}{said[1:]}."
-        undone = Undone(problem, error.kind.status, deed, form.text("comment"))
+        undone = Undone(sentence(said), error.kind.status, deed, form.text("comment"))
         return await shown(alert_id, request, visit, services, undone)
     return see_other(request, f"{QUEUE}/{alert_id}?did={did}")
 

@@ -14,6 +14,7 @@ from api.console.pages import page, see_other
 from api.console.places import provider_of
 from api.console.titles import title_of
 from api.console.visits import ActorVisit, Visit
+from api.console.words import sentence
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
 from api.security import HeadersIn, ServicesIn
@@ -57,7 +58,7 @@ async def do(
         if error.kind not in {ProblemKind.INVALID_INPUT, ProblemKind.CONFLICT}:
             raise
         said = error.detail or error.kind.title
-        return await _asking(request, visit, services, alert, said[:1].upper() + said[1:] + ".")
+        return await _asking(request, visit, services, alert, sentence(said))
     return see_other(request, f"{QUEUE}/{alert_id}?did=allowed")
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import Query
 
+from api.console.words import sentence
 from api.problems import ProblemError, ProblemKind
 from api.replay import moment_in
 from domain.as_of import AsOf, AtInstant
@@ -57,8 +58,7 @@ def correctable(error: ProblemError) -> str:
     """
     if error.kind not in {ProblemKind.INVALID_INPUT, ProblemKind.NOT_FOUND}:
         raise error
-    said = error.detail or error.kind.title
-    return f"{said[:1].upper()}{said[1:]}."
+    return sentence(error.detail or error.kind.title)
 
 
 def moment_asked(where: str, text: str, otherwise: datetime) -> AsOf:

@@ -130,6 +130,15 @@ NOTICES: Mapping[str, str] = MappingProxyType(
 """What a page says after a form, by the code in its address: never a text from the address."""
 
 
+def sentence(said: str) -> str:
+    """What a fault says, as a sentence.
+
+    >>> sentence("a comment is not empty")
+    'A comment is not empty.'
+    """
+    return f"{said[:1].upper()}{said[1:]}."
+
+
 def strange(text: str) -> Markup:
     """What a stranger chose, kept in its place: it turns nothing beside it, and breaks where long.
 
