@@ -6,13 +6,12 @@ from msgspec.structs import replace
 
 from api.ports import Services
 from api.problems import ProblemError, ProblemKind
-from audit.checkpoints import Checkpoint, open_checkpoint, parse_checkpoint
+from audit.checkpoints import Checkpoint, read_checkpoint
 from audit.merkle import ProofError, leaf_hash, verify_inclusion
 from audit.proving import InvalidReferenceError, NotInTreeError, prove_inclusion
 from audit.signed_notes import NoteError, Verifier
 from audit.tlog_proofs import InclusionProof
 from domain.as_of import AlteredHistoryError
-from domain.transparency import TreeHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +69,11 @@ def check(proof: InclusionProof, leaf: bytes, key: Verifier | None) -> CheckedPr
     """
     head = flaw = None
     try:
-        head = _opened(proof.note, key)
+        head = read_checkpoint(proof.note, key)
         verify_inclusion(leaf_hash(leaf), proof.index, head.size, proof.hashes, head.root)
     except (NoteError, ProofError) as error:
         flaw = str(error)
     return CheckedProof(proof, leaf, key, head, flaw)
-
-
-def flaw_of_head(head: TreeHead, key: Verifier | None) -> str | None:
-    """What is wrong with a stored head; None where nothing is.
-
-    Args:
-        head: The head.
-        key: The log's public key, where it is known; without it, anybody may have signed.
-    """
-    try:
-        said = _opened(head.note, key)
-    except NoteError as error:
-        return str(error)
-    if (said.size, said.root) != (head.size, head.root):
-        return f"the stored head of {head.size} events is not what its note says"
-    return None
 
 
 async def refuse_archived(services: Services, leaf: int) -> None:
@@ -103,10 +86,3 @@ async def refuse_archived(services: Services, leaf: int) -> None:
     if name is not None:
         detail = f"leaf {leaf} is archived in {name}; the tree's hash of it is still here"
         raise ProblemError(ProblemKind.NOT_FOUND, detail)
-
-
-def _opened(note: str, key: Verifier | None) -> Checkpoint:
-    """What a head says; without a key, whoever signed it."""
-    if key is not None:
-        return open_checkpoint(note, key)
-    return parse_checkpoint(note.partition("\n\n")[0] + "\n")

@@ -6,6 +6,7 @@ import msgspec
 
 from audit.merkle import HASH_BYTES
 from audit.signed_notes import NoteError, Signer, Verifier, open_note
+from domain.transparency import TreeHead
 
 _MAX_SIZE = 2**63 - 1
 
@@ -75,3 +76,30 @@ def parse_checkpoint(text: str) -> Checkpoint:
         msg = "the checkpoint's size is no number of leaves"
         raise NoteError(msg)
     return Checkpoint(origin, int(size), root)
+
+
+def read_checkpoint(note: str, verifier: Verifier | None) -> Checkpoint:
+    """What a note says: as ``open_checkpoint``, and where no key is known, whoever signed it.
+
+    Raises:
+        NoteError: As ``open_checkpoint``, or it is no checkpoint.
+    """
+    if verifier is not None:
+        return open_checkpoint(note, verifier)
+    return parse_checkpoint(note.partition("\n\n")[0] + "\n")
+
+
+def flaw_of_head(head: TreeHead, key: Verifier | None) -> str | None:
+    """What is wrong with a stored head; None where nothing is.
+
+    Args:
+        head: The head.
+        key: The log's public key, where it is known; without it, anybody may have signed.
+    """
+    try:
+        said = read_checkpoint(head.note, key)
+    except NoteError as error:
+        return str(error)
+    if (said.size, said.root) != (head.size, head.root):
+        return f"the stored head of {head.size} events is not what its note says"
+    return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.checkpoints import open_checkpoint
+from audit.checkpoints import flaw_of_head
 from audit.exports import (
     BundleProof,
     ExportedLeaf,
@@ -30,7 +30,7 @@ from audit.merkle import (
     verify_consistency,
 )
 from audit.ocsf import RaisedAlert, alert_of
-from audit.signed_notes import NoteError, Verifier
+from audit.signed_notes import Verifier
 from audit.tree_reading import node_reader, stored_root
 from domain.as_of import AlteredHistoryError
 from domain.events.canonical import EventFields
@@ -46,6 +46,7 @@ from domain.exports import (
     Selection,
 )
 from domain.ids import UserId
+from domain.json_reading import UNREADABLE
 from domain.transparency import BUNDLE_WIDTH, LogPlace, TileId, TreeDamagedError, TreeHead
 from infra.log_export import (
     bundles_with,
@@ -132,14 +133,9 @@ class LogExports:
 
     def _check(self, head: TreeHead) -> None:
         """Make sure that the newest head is one that others can check."""
-        verifier = self._key()
-        try:
-            signed = None if verifier is None else open_checkpoint(head.note, verifier)
-        except NoteError as error:
-            msg = f"the newest head is not signed by the log: {error}"
-            raise AlteredHistoryError(msg) from error
-        if signed is not None and (signed.size, signed.root) != (head.size, head.root):
-            msg = f"the newest head, of {head.size} events, does not say what was signed"
+        flaw = flaw_of_head(head, self._key())
+        if flaw is not None:
+            msg = f"the newest head is not signed by the log: {flaw}"
             raise AlteredHistoryError(msg)
 
     async def _write(
@@ -359,7 +355,7 @@ class _KeptTiles:
 def _fields_of(leaf: bytes) -> EventFields:
     try:
         return _read_fields(leaf)
-    except (msgspec.MsgspecError, RecursionError) as error:  # the second: nested without end
+    except UNREADABLE as error:
         msg = "an event is not what any build writes: run `sessiontrail audit verify`"
         raise AlteredHistoryError(msg) from error
 

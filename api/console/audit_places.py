@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from api.ports import Services
-from api.proofs import flaw_of_head
+from audit.checkpoints import flaw_of_head
 from audit.signed_notes import Verifier
 from audit.tree_ports import TreeReader
 from domain.as_of import AsOf, AtInstant, AtLeaf
