@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psycopg
 from tlog_scales.tlog import Checkpoint
 
 from tests.e2e.conftest import GENEROUS
@@ -38,6 +39,14 @@ def covering(running: RunningService, events: int) -> Checkpoint:
                 return checkpoint
         time.sleep(0.05)
     raise AssertionError(f"no such checkpoint came:\n{running.log()}")
+
+
+def wait_for_all_signed(running: RunningService, conninfo: str) -> None:
+    """Wait until every event that there is now is under a signed head."""
+    with psycopg.connect(conninfo) as connection:
+        found = connection.execute("SELECT count(*) FROM events").fetchone()
+    assert found is not None
+    covering(running, found[0])
 
 
 def public_key(running: RunningService) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -19,7 +19,7 @@ from tests.e2e.alerts import raise_alert
 from tests.e2e.browsing import Opened, beside, needs_chromium, sign_in, violations
 from tests.e2e.clients import Device, assert_no_secret_in
 from tests.e2e.service import RunningService, command
-from tests.e2e.signing import covering, public_key, signing_service
+from tests.e2e.signing import public_key, signing_service, wait_for_all_signed
 from tests.e2e.visiting import Visitor, Visitors
 
 pytestmark = needs_chromium
@@ -45,14 +45,7 @@ def auditor(shared_service: RunningService) -> Account:
 @pytest.fixture
 def all_signed(shared_service: RunningService, module_conninfo: str) -> Callable[[], None]:
     """Waits until every event that there is now is under a signed head."""
-
-    def wait() -> None:
-        with psycopg.connect(module_conninfo) as connection:
-            found = connection.execute("SELECT count(*) FROM events").fetchone()
-        assert found is not None
-        covering(shared_service, found[0])
-
-    return wait
+    return partial(wait_for_all_signed, shared_service, module_conninfo)
 
 
 def now() -> str:

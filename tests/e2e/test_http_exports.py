@@ -1,10 +1,10 @@
 """Exports over HTTP: handed over whole, and proved without the service."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 
 import httpx
-import psycopg
 import pytest
 
 from audit.checkpoints import open_checkpoint
@@ -16,7 +16,7 @@ from tests.e2e.accounts import add_user
 from tests.e2e.browsing import beside
 from tests.e2e.clients import Device
 from tests.e2e.service import RunningService
-from tests.e2e.signing import covering, public_key, signing_service
+from tests.e2e.signing import public_key, signing_service, wait_for_all_signed
 
 PATH = "/v1/audit/exports"
 
@@ -41,14 +41,7 @@ def auditor(shared_service: RunningService, http: httpx.Client) -> Device:
 @pytest.fixture
 def all_signed(shared_service: RunningService, module_conninfo: str) -> Callable[[], None]:
     """Waits until every event that there is now is under a signed head."""
-
-    def wait() -> None:
-        with psycopg.connect(module_conninfo) as connection:
-            found = connection.execute("SELECT count(*) FROM events").fetchone()
-        assert found is not None
-        covering(shared_service, found[0])
-
-    return wait
+    return partial(wait_for_all_signed, shared_service, module_conninfo)
 
 
 def test_what_came_since_a_kept_head_is_whole_and_joined_to_it(

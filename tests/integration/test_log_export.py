@@ -79,6 +79,19 @@ async def test_a_sealed_one_and_one_that_began_later_are_not(world: World) -> No
     assert on_record(world) == 2
 
 
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where exports lie until they are handed over."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def lying_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 async def everything(exports: LogExports, most: int) -> bytes:
     request = ExportRequest(format=ExportFormat.JSONL, extends=(OlderTree(3),))
     made = await exports.export(request, cause(), most)
@@ -88,11 +101,8 @@ async def everything(exports: LogExports, most: int) -> bytes:
 
 
 async def test_an_export_to_hand_over_is_what_is_on_record_and_leaves_nothing_behind(
-    world: World, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, conninfo: str, tmp_path: Path, spool: Path
 ) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(spool))
     await some_lives(world)
     await sequenced(conninfo, tmp_path / "tree")
     exports = LogExports(world.engine, world.data_keys)
@@ -102,22 +112,19 @@ async def test_an_export_to_hand_over_is_what_is_on_record_and_leaves_nothing_be
     hashes = {sha256(each).hexdigest() for each in (first, second)}
     rows = world.sql("SELECT data->>'sha256' FROM events WHERE stream = %s", EXPORTS_STREAM)
     assert {str(row[0]) for row in rows} == hashes
-    assert list(spool.iterdir()) == []
+    assert lying_in(spool) == []
     checked = check_export(read_lines(BytesIO(first)), SIGNER.verifier, None)
     assert (checked.findings, checked.is_contiguous) == ([], True)
 
 
 async def test_one_that_is_too_large_is_refused_and_leaves_nothing_behind(
-    world: World, conninfo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, conninfo: str, tmp_path: Path, spool: Path
 ) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(spool))
     await some_lives(world)
     await sequenced(conninfo, tmp_path / "tree")
 
     with pytest.raises(ExportTooLargeError):
         await everything(LogExports(world.engine, world.data_keys), 1)
 
-    assert list(spool.iterdir()) == []
+    assert lying_in(spool) == []
     assert on_record(world) == 0
