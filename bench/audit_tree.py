@@ -9,7 +9,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from bench.environment import Bench, service, sign_in
 from bench.figures import Figure
 from bench.load import Load, run_load
 from bench.measures import CONCURRENCY, Say, median_pair
+from bench.sampling import sampled
 from infra.tree_files import TreeFolder
 from infra.tree_growth import SequencerTurns
 from infra.tree_metrics import SequencerMetrics
@@ -157,22 +157,14 @@ def _environment(on: Bench, database: str) -> Mapping[str, str]:
 @contextmanager
 def _watching(on: Bench, database: str) -> Iterator[list[float]]:
     """How far the tree was behind, every tenth of a second of the block."""
-    lags = [0.0]
-    stopping = threading.Event()
+    with psycopg.connect(on.conninfo(database, user="postgres"), autocommit=True) as connection:
 
-    def watch() -> None:
-        with psycopg.connect(on.conninfo(database, user="postgres"), autocommit=True) as connection:
-            while not stopping.wait(_LOOK_EVERY_S):
-                row = connection.execute(_BEHIND).fetchone()
-                lags.append(float(row[0]) if row else 0.0)
+        def behind() -> float:
+            row = connection.execute(_BEHIND).fetchone()
+            return float(row[0]) if row else 0.0
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield lags
-    finally:
-        stopping.set()
-        watcher.join()
+        with sampled(behind, _LOOK_EVERY_S) as lags:
+            yield lags
 
 
 def count_events(conninfo: str) -> int:

@@ -3,10 +3,10 @@
 import resource
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from bench.sampling import sampled
 
 _LOOK_EVERY_S = 0.5
 _STATUS = Path("/proc/self/status")
@@ -34,20 +34,6 @@ def resident_mb(process_id: int) -> float:
     return sum(rss for pid, parent, rss in rows if process_id in {pid, parent}) / 1024
 
 
-@contextmanager
-def peak_watched(process_id: int) -> Iterator[list[float]]:
+def peak_watched(process_id: int) -> AbstractContextManager[list[float]]:
     """``resident_mb`` of a process, twice a second for as long as the block lasts."""
-    seen = [0.0]
-    stopping = threading.Event()
-
-    def watch() -> None:
-        while not stopping.wait(_LOOK_EVERY_S):
-            seen.append(resident_mb(process_id))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        stopping.set()
-        watcher.join()
+    return sampled(lambda: resident_mb(process_id), _LOOK_EVERY_S)
